@@ -1,0 +1,55 @@
+"""fentry: ftrace for user space.
+
+    import fentry
+
+    with fentry.attach(pid) as session:
+        ops = session.register(fentry.Ops(fentry.Callback.COUNT, ("libc!mem*",)))
+        ...
+        ips, calls = session.counts(ops)
+
+Leaving the block restores every byte of the process. `Callback.RECORD` ops write records with
+time, thread and caller into a ring; `session.consume()` gives them as numpy records.
+Errors are subclasses of FentryError and of the builtin that fits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fentry.errors import FentryError
+
+if TYPE_CHECKING:
+    from fentry.dispatch.ops import Callback, Ops
+    from fentry.session import Options, Session, adopt, attach, run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Callback",
+    "FentryError",
+    "Ops",
+    "Options",
+    "Session",
+    "adopt",
+    "attach",
+    "run",
+]
+
+_HOMES = {
+    "Callback": "fentry.dispatch.ops",
+    "Ops": "fentry.dispatch.ops",
+    "Options": "fentry.session",
+    "Session": "fentry.session",
+    "adopt": "fentry.session",
+    "attach": "fentry.session",
+    "run": "fentry.session",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Names are fetched when they are used: `fentry --help` must not load the assembler.
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fentry' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
