@@ -1,0 +1,1 @@
+"""The tests of fentry and the bed they stand in."""
