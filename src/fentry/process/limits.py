@@ -1,0 +1,51 @@
+"""How much memory may still be used: the machine's, and the memory cgroups'."""
+
+from __future__ import annotations
+
+import os
+
+_V1 = "/sys/fs/cgroup/memory"
+_V2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+
+
+def available_bytes(pid: int) -> int:
+    """The least of MemAvailable and what is left in the cgroups of us and of process `pid`."""
+    amounts = [_mem_available()]
+    for who in ("self", str(pid)):
+        amounts += _cgroup_rooms(who)
+    return min(amounts)
+
+
+def _mem_available() -> int:
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 1 << 62
+
+
+def _cgroup_rooms(who: str) -> list[int]:
+    try:
+        with open(f"/proc/{who}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    rooms = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            rooms.append(_room(_V1 + path, "memory.limit_in_bytes", "memory.usage_in_bytes"))
+        elif not controllers:
+            rooms += [_room(root + path, "memory.max", "memory.current") for root in _V2]
+    return [room for room in rooms if room is not None]
+
+
+def _room(folder: str, limit: str, usage: str) -> int | None:
+    try:
+        with open(os.path.join(folder, limit), encoding="utf-8") as file:
+            most = file.read().strip()
+        with open(os.path.join(folder, usage), encoding="utf-8") as file:
+            used = int(file.read())
+    except (OSError, ValueError):
+        return None
+    return None if most == "max" else max(0, int(most) - used)

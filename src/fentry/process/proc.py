@@ -1,0 +1,122 @@
+"""What /proc tells of a process and its threads, parsed: proc(5)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from fentry.errors import TargetGone
+
+_PF_IO_WORKER = 0x00000010  # include/linux/sched.h
+_PF_USER_WORKER = 0x00004000
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """/proc/PID/status, the lines that matter here."""
+
+    name: str
+    state: str
+    tgid: int
+    tracer_pid: int
+    uids: tuple[int, ...]
+    ns_pid: int
+    threads: int
+    seccomp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """/proc/PID/stat, the fields that matter here; `start_time` in clock ticks since boot."""
+
+    state: str
+    parent_pid: int
+    flags: int
+    start_time: int
+
+    @property
+    def is_kernel_worker(self) -> bool:
+        """An io_uring or vhost worker: a thread of the process that never runs its code."""
+        return bool(self.flags & (_PF_IO_WORKER | _PF_USER_WORKER))
+
+    @property
+    def is_dead(self) -> bool:
+        """A zombie, or about to vanish."""
+        return self.state in "ZXx"
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall() or b""
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise TargetGone(f"no process behind {path}") from error
+
+
+def read_status(pid: int, tid: int | None = None) -> Status:
+    """The status of a process, or of one of its threads. Raises TargetGone."""
+    path = f"/proc/{pid}/status" if tid is None else f"/proc/{pid}/task/{tid}/status"
+    fields: dict[bytes, bytes] = {}
+    for line in _read(path).split(b"\n"):
+        name, _, value = line.partition(b":")
+        fields[name] = value.strip()
+    return Status(
+        name=fields[b"Name"].decode(errors="replace"),
+        state=fields[b"State"][:1].decode(),
+        tgid=int(fields[b"Tgid"]),
+        tracer_pid=int(fields[b"TracerPid"]),
+        uids=tuple(int(word) for word in fields[b"Uid"].split()),
+        ns_pid=int(fields.get(b"NSpid", fields[b"Pid"]).split()[-1]),
+        threads=int(fields.get(b"Threads", b"1")),
+        seccomp=int(fields.get(b"Seccomp", b"0")),
+    )
+
+
+def read_stat(pid: int, tid: int | None = None) -> Stat:
+    """State, flags and start time of a process or thread. Raises TargetGone."""
+    text = _read(f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat")
+    fields = text[text.rindex(b")") + 2 :].split()
+    return Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[19]))
+
+
+def list_tids(pid: int) -> list[int]:
+    """The threads of a process, lowest first; empty when it is gone."""
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def children_of(pid: int) -> list[int]:
+    """The child processes of all threads of `pid`, as far as the kernel lists them."""
+    found: list[int] = []
+    for tid in list_tids(pid):
+        try:
+            text = _read(f"/proc/{pid}/task/{tid}/children")
+        except TargetGone:
+            continue
+        found += [int(word) for word in text.split()]
+    return found
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process in one line, for messages; its name when it has none."""
+    try:
+        line = _read(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ")
+        return line.decode(errors="replace") or read_status(pid).name
+    except (TargetGone, PermissionError):
+        return "?"
+
+
+def thread_name(pid: int, tid: int) -> str:
+    """comm of a thread, "" when it is gone."""
+    try:
+        return _read(f"/proc/{pid}/task/{tid}/comm").rstrip(b"\n").decode(errors="replace")
+    except TargetGone:
+        return ""
+
+
+def possible_cpus() -> int:
+    """How many CPUs this machine may ever have: one more than the highest possible number."""
+    text = _read("/sys/devices/system/cpu/possible").decode()
+    return 1 + max(int(word) for part in text.strip().split(",") for word in part.split("-"))

@@ -1,0 +1,345 @@
+"""All threads of a target stopped, for a bounded time; leaving lets them run as if nothing was.
+
+Being tracer of the lowest live thread is the lock between controllers: ptrace allows one tracer,
+and the kernel drops it with its holder (docs/design/attaching.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+
+from fentry.errors import AttachError, LockError, StopTimeout, TargetGone
+from fentry.process import ptrace
+from fentry.process.gates import refusal
+from fentry.process.proc import command_of, list_tids, read_stat, read_status
+from fentry.process.restart import kept_restartable
+
+OPTIONS = ptrace.PTRACE_O_TRACECLONE | ptrace.PTRACE_O_TRACESYSGOOD
+
+MAX_STOP_S = 1.0
+LIMIT_S = 10.0
+LOCK_LIMIT_S = 5.0
+
+USER_CS = 0x33  # 64-bit user code segment: arch/x86/include/asm/segment.h
+
+_SPIN_S = 0.0003
+_LONGEST_PAUSE_S = 0.001
+
+
+@dataclass(slots=True)
+class Thread:
+    """A stopped thread and the registers it will run on with."""
+
+    tid: int
+    regs: ptrace.Regs
+    changed: bool = False
+
+
+class Stop:
+    """Context manager: inside, every thread that runs code of `pid` is stopped.
+
+    `threads` maps tid to Thread.  `duration_ns` is the time from the first interruption to the
+    last release, 0 before.  Raises LockError, AttachError, TargetGone, StopTimeout; then nothing
+    of the target is changed and all its threads run.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        *,
+        max_stop_s: float = MAX_STOP_S,
+        limit_s: float = LIMIT_S,
+        held: int = 0,
+    ) -> None:
+        self.pid = pid
+        self.max_stop_s = max_stop_s
+        self.limit_s = limit_s
+        self.threads: dict[int, Thread] = {}
+        self.duration_ns = 0
+        self._seized: set[int] = set()
+        self._stopped: set[int] = set()
+        self._began_ns = 0
+        if held:
+            ptrace.set_options(held, OPTIONS)
+            self._seized.add(held)
+            self._stopped.add(held)
+
+    def __enter__(self) -> Stop:
+        try:
+            self._take_lock()
+            self._stop_all()
+        except BaseException:
+            self.release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    # 1. The lock
+
+    def _take_lock(self) -> None:
+        if self._seized:
+            return
+        deadline = time.monotonic() + LOCK_LIMIT_S
+        while True:
+            tids = list_tids(self.pid)
+            if not tids:
+                raise TargetGone(f"no process {self.pid}", remedy="pgrep NAME finds a pid")
+            try:
+                if any(self._seize(tid) for tid in tids):
+                    return
+            except LockError:
+                if not self._is_held_by_fentry(tids) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LONGEST_PAUSE_S)  # another controller: its stops are short
+                continue
+            raise TargetGone(f"process {self.pid} has no live thread", cause="it is a zombie")
+
+    def _is_held_by_fentry(self, tids: list[int]) -> bool:
+        for tid in tids:
+            try:
+                tracer = read_status(self.pid, tid).tracer_pid
+            except TargetGone:
+                continue
+            if tracer:
+                return "fentry" in command_of(tracer)
+        return True  # it was let go meanwhile
+
+    def _seize(self, tid: int) -> bool:
+        # True when `tid` is ours now; False for dead threads and kernel workers.
+        try:
+            stat = read_stat(self.pid, tid)
+        except TargetGone:
+            return False
+        if stat.is_dead or stat.is_kernel_worker:
+            return False
+        try:
+            ptrace.seize(tid, OPTIONS)
+        except OSError as error:
+            if error.errno == errno.ESRCH or self._is_dead(tid):
+                return False
+            raise refusal(self.pid, tid, error) from error
+        self._seized.add(tid)
+        return True
+
+    def _is_dead(self, tid: int) -> bool:
+        try:
+            return read_stat(self.pid, tid).is_dead
+        except TargetGone:
+            return True
+
+    # 2. The stop
+
+    def _stop_all(self) -> None:
+        limit = time.monotonic() + self.limit_s
+        while True:
+            self._seize_new(list_tids(self.pid))
+            self._began_ns = time.monotonic_ns()
+            slow = self._interrupt_all()
+            if slow is None:
+                break
+            self._release_stopped()
+            if time.monotonic() > limit:
+                raise StopTimeout(
+                    f"cannot stop process {self.pid}: thread {slow} did not stop "
+                    f"in {self.limit_s:g} s",
+                    cause=self._why_slow(slow),
+                    remedy="try again when it has left that state, or a longer --max-stop",
+                )
+            self._await_one(slow, limit)
+        self._read_registers()
+
+    def _seize_new(self, tids: Iterable[int]) -> list[int]:
+        return [tid for tid in tids if tid not in self._seized and self._seize(tid)]
+
+    def _interrupt_all(self) -> int | None:
+        # None when all threads are stopped, else one that did not stop within max_stop_s.
+        deadline = time.monotonic() + self.max_stop_s
+        fresh: Iterable[int] = list(self._seized - self._stopped)
+        while True:
+            for tid in fresh:
+                self._interrupt(tid)
+            slow = self._await_stops(deadline)
+            if slow is not None:
+                return slow
+            fresh = self._seize_new(list_tids(self.pid))
+            if not fresh and self._seized == self._stopped:
+                break
+        if not self._stopped:
+            raise TargetGone(f"process {self.pid} is gone", cause="it ended while being stopped")
+        return None
+
+    def _interrupt(self, tid: int) -> None:
+        try:
+            ptrace.interrupt(tid)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+            self._forget(tid)
+
+    def _await_stops(self, deadline: float) -> int | None:
+        spin_until = time.monotonic() + _SPIN_S
+        pause_s = 0.00005
+        while waiting := self._seized - self._stopped:
+            if any([self._poll(tid) for tid in waiting]):
+                continue
+            now = time.monotonic()
+            if now > deadline:
+                for tid in waiting:
+                    if self._is_dead(tid):
+                        self._forget(tid)
+                left = self._seized - self._stopped
+                return min(left) if left else None
+            if now < spin_until:
+                os.sched_yield()
+            else:
+                for tid in waiting if pause_s >= _LONGEST_PAUSE_S else ():
+                    if self._is_dead(tid):
+                        self._forget(tid)
+                time.sleep(pause_s)  # waitpid(2) has no time limit: poll, ever more slowly
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return None
+
+    def _poll(self, tid: int) -> bool:
+        # Whether something happened to the thread.
+        try:
+            found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
+        except ChildProcessError:
+            self._forget(tid)
+            return True
+        if not found:
+            return False
+        if os.WIFSTOPPED(status):
+            self._on_stop(tid, status)
+        else:
+            self._forget(tid)
+        return True
+
+    def _on_stop(self, tid: int, status: int) -> None:
+        event = status >> 16
+        if event == ptrace.PTRACE_EVENT_STOP:
+            self._stopped.add(tid)
+            return
+        if event == ptrace.PTRACE_EVENT_CLONE:
+            self._adopt_born(ptrace.event_message(tid))
+        signal = 0 if event else os.WSTOPSIG(status)
+        try:  # every ptrace stop uses up a pending interruption: ask again before letting go
+            ptrace.interrupt(tid)
+            ptrace.cont(tid, signal)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+            self._forget(tid)
+
+    def _adopt_born(self, tid: int) -> None:
+        # The kernel seized it for us with the same options, and it stops by itself.
+        self._seized.add(tid)
+
+    def _forget(self, tid: int) -> None:
+        self._seized.discard(tid)
+        self._stopped.discard(tid)
+        self.threads.pop(tid, None)
+
+    def _why_slow(self, tid: int) -> str:
+        try:
+            state = read_stat(self.pid, tid).state
+        except TargetGone:
+            return "it vanished"
+        if state == "D":
+            return (
+                "it sleeps uninterruptibly: a vfork parent waiting for its child, or slow storage"
+            )
+        return f"it is in state {state} on a busy machine"
+
+    def _await_one(self, tid: int, limit: float) -> None:
+        # All others run meanwhile; the slow thread stops as soon as it can.
+        while tid in self._seized - self._stopped and time.monotonic() < limit:
+            if not self._poll(tid):
+                if self._is_dead(tid):
+                    self._forget(tid)
+                time.sleep(_LONGEST_PAUSE_S)
+
+    def _read_registers(self) -> None:
+        members = set(list_tids(self.pid))
+        for tid in sorted(self._stopped):
+            if tid not in members:  # born by clone without CLONE_THREAD: another process
+                self._detach(tid)
+                continue
+            try:
+                regs = ptrace.get_regs(tid)
+            except OSError as error:
+                if error.errno == errno.ESRCH:
+                    self._forget(tid)
+                    continue
+                raise AttachError(
+                    f"cannot read the registers of thread {tid}: {error.strerror}",
+                    cause="32-bit code" if error.errno == errno.ENOEXEC else "",
+                ) from error
+            if regs.cs != USER_CS and regs.rip:
+                raise AttachError(
+                    f"thread {tid} of process {self.pid} runs 32-bit code",
+                    cause="fentry traces 64-bit x86 programs only",
+                )
+            self.threads[tid] = Thread(tid, regs)
+        for thread in self.threads.values():
+            if kept_restartable(self.pid, thread.tid, thread.regs):
+                thread.changed = True
+        self.flush()
+        if not self.threads:
+            raise TargetGone(f"process {self.pid} is gone", cause="it ended while being stopped")
+
+    # 3. Letting go
+
+    def flush(self) -> None:
+        """Give the threads the registers that were changed."""
+        for thread in list(self.threads.values()):
+            if thread.changed:
+                try:
+                    ptrace.set_regs(thread.tid, thread.regs)
+                except OSError as error:
+                    if error.errno != errno.ESRCH:
+                        raise
+                    self._forget(thread.tid)
+                thread.changed = False
+
+    def forget(self, tid: int) -> None:
+        """Drop a thread that has died."""
+        self._forget(tid)
+
+    def release(self) -> None:
+        """Let every thread run. Threads that have not stopped yet are let go when they do."""
+        self.flush()
+        self._release_stopped()
+        while left := self._seized - self._stopped:
+            for tid in left:
+                self._interrupt(tid)
+            if self._await_stops(time.monotonic() + self.max_stop_s) is not None:
+                break  # in the kernel for long: it is ours until this process's thread ends
+            self._release_stopped()
+        if self._began_ns:
+            self.duration_ns = time.monotonic_ns() - self._began_ns
+            self._began_ns = 0
+
+    def _release_stopped(self) -> None:
+        for tid in list(self._stopped):
+            self._detach(tid)
+        self.threads.clear()
+
+    def _detach(self, tid: int) -> None:
+        try:
+            ptrace.detach(tid)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+        self._forget(tid)

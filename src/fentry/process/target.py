@@ -1,0 +1,289 @@
+"""One target process: its memory, its stops, and what generated code may use in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from fentry.errors import AttachError, BadInput, TargetGone
+from fentry.process import ptrace
+from fentry.process.frames import SignalFrame, signal_frames
+from fentry.process.gates import refusal
+from fentry.process.maps import Mapping, read_maps
+from fentry.process.memory import Memory
+from fentry.process.proc import children_of, list_tids, read_stat, read_status
+from fentry.process.remote import ROOM_BYTES, Remote, find_room, sweep_room
+from fentry.process.stop import MAX_STOP_S, Stop
+from fentry.process.stub import SIGNATURE
+
+_ELF64 = b"\x7fELF\x02"
+_X86_64 = 62  # EM_X86_64
+_AT_HWCAP2 = 26
+_HWCAP2_FSGSBASE = 1 << 1  # arch/x86/include/uapi/asm/hwcap2.h
+_SAMPLED_THREADS = 32
+_SWEEP_LIMIT_S = 5.0
+_SWEEP_PAUSE_S = 0.001
+_TCB_BYTES = 0x800
+_TID_OFFSETS = (0x2D0, 0x30)  # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTraits:
+    """What the processor and the threads of the target offer to generated code."""
+
+    rdpid: bool
+    fsgsbase: bool
+    rseq_offset: int | None
+    tid_offset: int | None
+
+
+class Halt:
+    """The target with all its threads stopped: valid inside `Target.stopped()` only."""
+
+    def __init__(self, target: Target, stop: Stop) -> None:
+        self.target = target
+        self.stop = stop
+        self.remote = Remote(stop, target.memory, target.room)
+
+    @cached_property
+    def maps(self) -> list[Mapping]:
+        """The mappings at the beginning of this stop."""
+        return read_maps(self.target.pid)
+
+    @cached_property
+    def frames(self) -> list[SignalFrame]:
+        """The signal frames of all threads."""
+        return signal_frames(self.stop, self.target.memory, self.maps)
+
+    def traits(self) -> CpuTraits:
+        """What generated code may use, from the processor and the threads as they are."""
+        flags = cpu_flags()
+        if "lahf_lm" not in flags:
+            raise AttachError("this processor has no LAHF in 64-bit mode")
+        threads = [t for t in self.stop.threads.values() if t.regs.rip][:_SAMPLED_THREADS]
+        bases = [t.regs.fs_base for t in threads]
+        fsgsbase = bool(_auxv_word(self.target.pid, _AT_HWCAP2) & _HWCAP2_FSGSBASE)
+        if not fsgsbase and not all(bases):
+            raise AttachError(
+                "a thread has no thread pointer, and this machine cannot test for that",
+                cause="no FSGSBASE instructions (a processor or kernel older than Linux 5.9)",
+            )
+        blocks = [self.target.memory.read_some(b, _TCB_BYTES) if b else b"" for b in bases]
+        tids = [t.tid for t in threads]
+        own = read_status(self.target.pid).ns_pid
+        if own != self.target.pid:  # tids as the target knows them
+            tids = [read_status(self.target.pid, tid).ns_pid for tid in tids]
+        return CpuTraits(
+            rdpid="rdpid" in flags,
+            fsgsbase=fsgsbase,
+            rseq_offset=_rseq_offset([t.tid for t in threads], bases, self.target.memory),
+            tid_offset=_tid_offset(tids, blocks),
+        )
+
+    def clear_rseq(self, low: int, high: int) -> None:
+        """Make every thread forget an rseq section whose descriptor lies in low..high.
+
+        A thread whose rip is inside the section must not be there (the caller has proof).
+        """
+        for thread in list(self.stop.threads.values()):
+            area = ptrace.rseq_configuration(thread.tid)
+            if area is None:
+                continue
+            named = int.from_bytes(self.target.memory.read_some(area.area + 8, 8), "little")
+            if low <= named < high:
+                self.target.memory.write_u64(area.area + 8, 0)
+
+    def rips(self) -> list[int]:
+        """Where code goes on: of all threads, and of what their signal frames interrupted."""
+        threads = [t.regs.rip for t in self.stop.threads.values()]
+        return threads + [frame.rip for frame in self.frames]
+
+    def move(self, moves: dict[int, int]) -> int:
+        """Let threads and interrupted contexts go on at moves[rip] where rip is a key.
+
+        Registers reach the kernel at once.  Returns how many were moved.
+        """
+        count = 0
+        for thread in self.stop.threads.values():
+            if thread.regs.rip in moves:
+                thread.regs.rip = moves[thread.regs.rip]
+                thread.changed = True
+                count += 1
+        for frame in self.frames:
+            if frame.rip in moves:
+                self.target.memory.write_u64(frame.rip_address, moves[frame.rip])
+                count += 1
+        self.stop.flush()
+        return count
+
+
+class Target:
+    """A process that fentry works on; close() gives its descriptor back.
+
+    Raises TargetGone, AttachError, BadInput before anything is touched.
+    """
+
+    def __init__(self, pid: int, *, max_stop_s: float = MAX_STOP_S) -> None:
+        self.pid = pid
+        self.max_stop_s = max_stop_s
+        self.stop_durations_ns: list[int] = []
+        self._held: Stop | None = None
+        _check(pid)
+        self.start_time = read_stat(pid).start_time
+        self.memory = Memory(pid)
+        try:
+            self.room = find_room(read_maps(pid), self.memory)
+        except BaseException:
+            self.memory.close()
+            raise
+
+    def close(self) -> None:
+        """Give the descriptor of the memory back."""
+        self.memory.close()
+
+    @contextmanager
+    def stopped(self, *, held: int = 0) -> Iterator[Halt]:
+        """All threads stopped; they run again when the block is left, however it is left.
+
+        Inside another such block it is the same stop.  `held` is a thread that is a stopped
+        tracee of ours already (a command that was started).
+        """
+        if self._held is not None:
+            yield Halt(self, self._held)
+            return
+        stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held)
+        try:
+            with stop:
+                if not self.memory.is_alive():
+                    raise TargetGone(
+                        f"process {self.pid} replaced itself by exec", cause="a new image runs"
+                    )
+                sharer = _sharer(self.pid)
+                if sharer:
+                    raise AttachError(
+                        f"process {sharer} shares the memory of {self.pid} and runs",
+                        cause="made by clone(CLONE_VM) without CLONE_THREAD, or vfork",
+                        remedy="try again when it is gone",
+                    )
+                self._held = stop
+                yield Halt(self, stop)
+        finally:
+            self._held = None
+            if stop.duration_ns:
+                self.stop_durations_ns.append(stop.duration_ns)
+
+    def sweep(self) -> None:
+        """Remove what a controller left that died in the middle of a system call of the target."""
+        deadline = time.monotonic() + _SWEEP_LIMIT_S
+        while any(room_is_used(self.memory, m) for m in read_maps(self.pid)):
+            with self.stopped() as halt:
+                if sweep_room(halt.maps, self.memory, halt.stop):
+                    return
+            if time.monotonic() > deadline:
+                raise AttachError(
+                    f"a thread of {self.pid} stays in the stub of a controller that died",
+                    cause="it was stopped there by a signal",
+                    remedy="let it run, and try again",
+                )
+            time.sleep(_SWEEP_PAUSE_S)  # the thread needs the processor to put itself back
+
+    def is_alive(self) -> bool:
+        """Whether the address space still has a process."""
+        return self.memory.is_alive()
+
+
+def room_is_used(memory: Memory, mapping: Mapping) -> bool:
+    """Whether a stub lies at the end of an executable mapping."""
+    if not mapping.perms.startswith("r-x"):
+        return False
+    return memory.read_some(mapping.end - ROOM_BYTES, len(SIGNATURE)) == SIGNATURE
+
+
+def _check(pid: int) -> None:
+    if pid <= 0:
+        raise BadInput(f"{pid} is no process id")
+    if pid == os.getpid():
+        raise BadInput("fentry cannot attach to itself")
+    if not list_tids(pid):
+        raise TargetGone(f"no process {pid}", remedy="pgrep NAME finds a pid")
+    status = read_status(pid)
+    if status.tgid != pid:
+        raise BadInput(
+            f"{pid} is a thread of process {status.tgid}", remedy=f"fentry ... -p {status.tgid}"
+        )
+    if all(read_stat(pid, tid).is_dead for tid in list_tids(pid)):
+        raise TargetGone(f"process {pid} ({status.name}) is a zombie", cause="it has exited")
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as file:
+            head = file.read(20)
+    except PermissionError as error:
+        raise refusal(pid, pid, error) from error
+    except FileNotFoundError:
+        head = b""  # a kernel thread, or a zombie leader: its threads tell
+    if not head:
+        if not read_maps(pid) and all(not read_maps(tid) for tid in list_tids(pid)):
+            raise AttachError(f"{pid} ({status.name}) has no memory", cause="a kernel thread")
+        return
+    if head[:5] != _ELF64 or int.from_bytes(head[18:20], "little") != _X86_64:
+        raise AttachError(
+            f"cannot attach to {pid} ({status.name}): not a 64-bit x86 program",
+            cause="fentry traces x86-64 programs only",
+        )
+
+
+def _sharer(pid: int) -> int:
+    # A running child with the same memory: changing text under it is not safe.
+    for child in children_of(pid):
+        if ptrace.share_memory(pid, child):
+            return child
+    return 0
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The flags of the first processor, from /proc/cpuinfo."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("flags"):
+                return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def _auxv_word(pid: int, kind: int) -> int:
+    try:
+        with open(f"/proc/{pid}/auxv", "rb") as file:
+            words = file.read()
+    except OSError:
+        with open("/proc/self/auxv", "rb") as file:  # a zombie leader: the machine is the same
+            words = file.read()
+    for i in range(0, len(words) - 15, 16):
+        if int.from_bytes(words[i : i + 8], "little") == kind:
+            return int.from_bytes(words[i + 8 : i + 16], "little")
+    return 0
+
+
+def _rseq_offset(tids: list[int], bases: list[int], memory: Memory) -> int | None:
+    # One offset from the thread pointer that holds for every thread, registered or not.
+    areas = [ptrace.rseq_configuration(tid) for tid in tids]
+    offsets = {a.area - base for a, base in zip(areas, bases, strict=True) if a and base}
+    if len(offsets) != 1 or any(a and a.signature != 0x53053053 for a in areas):
+        return None
+    offset = offsets.pop()
+    for area, base in zip(areas, bases, strict=True):
+        if area is None and base:
+            cpu_id = memory.read_some(base + offset + 4, 4)
+            if len(cpu_id) < 4 or int.from_bytes(cpu_id, "little", signed=True) >= 0:
+                return None
+    return offset if -(1 << 31) <= offset < 1 << 31 else None
+
+
+def _tid_offset(tids: list[int], blocks: list[bytes]) -> int | None:
+    pairs = [(t.to_bytes(4, "little"), b) for t, b in zip(tids, blocks, strict=True) if b]
+    for offset in _TID_OFFSETS:
+        if pairs and all(block[offset : offset + 4] == tid for tid, block in pairs):
+            return offset
+    return None
