@@ -1,0 +1,178 @@
+"""Every offset of the registry, once (docs/formats/region.md is checked against it).
+
+    offset            what
+    0                 header, 4096 bytes
+    4096              segments: SEGMENT_ROWS rows
+    ops_offset        ops: OPS_ROWS rows
+    trampolines_...   trampolines: TRAMPOLINE_ROWS rows
+    sites_offset      sites: site_capacity rows
+
+The control page (private, wiped in a forked child) is laid out here as well.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+MAGIC = int.from_bytes(b"FENTRYRG", "little")
+VERSION = 1
+PAGE = 4096
+
+REGISTRY_NAME = b"fentry-registry"
+RING_NAME = b"fentry-ring"
+COUNTERS_NAME = b"fentry-counters"
+
+
+class Kind(IntEnum):
+    """What a segment is."""
+
+    REGISTRY = 1
+    RING = 2
+    COUNTERS = 3
+    CONTROL = 4
+    CODE = 5
+
+
+class State(IntEnum):
+    """State of a row: FREE rows hold nothing, PLANNED ones may or may not have come true."""
+
+    FREE = 0
+    PLANNED = 1
+    LIVE = 2
+    PARKED = 3
+
+
+class SiteState(IntEnum):
+    """What the text of a site is: the original, or a call or jump of ours."""
+
+    FREE = 0
+    NOP = 1
+    CALL = 2
+
+
+HEADER_DTYPE = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("version", "<u4"),
+        ("header_bytes", "<u4"),
+        ("region_bytes", "<u8"),
+        ("address", "<u8"),
+        ("pid", "<i4"),
+        ("nr_cpus", "<u4"),
+        ("start_time", "<u8"),
+        ("control_address", "<u8"),
+        ("control_bytes", "<u8"),
+        ("generation", "<u8"),
+        ("owner_pid", "<i4"),
+        ("flags", "<u4"),
+        ("owner_start_time", "<u8"),
+        ("segments_offset", "<u8"),
+        ("segment_rows", "<u4"),
+        ("ops_rows", "<u4"),
+        ("ops_offset", "<u8"),
+        ("trampolines_offset", "<u8"),
+        ("trampoline_rows", "<u4"),
+        ("site_rows", "<u4"),
+        ("sites_offset", "<u8"),
+        ("sites_used", "<u4"),
+        ("counters_used", "<u4"),
+    ]
+)
+
+SEGMENT_DTYPE = np.dtype(
+    [
+        ("kind", "<u4"),
+        ("state", "<u4"),
+        ("address", "<u8"),
+        ("bytes", "<u8"),
+        ("used", "<u8"),
+        ("instance", "<u4"),
+        ("flags", "<u4"),
+        ("reserved", "V24"),
+    ]
+)
+
+OPS_DTYPE = np.dtype(
+    [
+        ("id", "<u4"),
+        ("state", "<u4"),
+        ("callback", "<u4"),
+        ("flags", "<u4"),
+        ("instance", "<u4"),
+        ("nr_sites", "<u4"),
+        ("owner_pid", "<i4"),
+        ("slot", "<u4"),
+        ("owner_start_time", "<u8"),
+        ("filter", "S216"),
+    ]
+)
+
+MAX_SET = 8
+
+TRAMPOLINE_DTYPE = np.dtype(
+    [
+        ("address", "<u8"),
+        ("bytes", "<u4"),
+        ("state", "<u4"),
+        ("section", "<u8"),
+        ("nr_ops", "<u4"),
+        ("reserved", "<u4"),
+        ("ops", "<u4", (MAX_SET,)),
+    ]
+)
+
+SITE_DTYPE = np.dtype(
+    [
+        ("ip", "<u8"),
+        ("patch", "<u8"),
+        ("original", "V16"),
+        ("pad", "<u8"),
+        ("call", "<u8"),
+        ("key", "<u4"),
+        ("counter", "<u4"),
+        ("kind", "u1"),
+        ("window", "u1"),
+        ("state", "<u2"),
+        ("trampoline", "<u4"),
+    ]
+)
+
+SEGMENT_ROWS = 254
+OPS_ROWS = 1024
+TRAMPOLINE_ROWS = 4096
+
+SEGMENTS_OFFSET = PAGE
+OPS_OFFSET = SEGMENTS_OFFSET + 4 * PAGE
+TRAMPOLINES_OFFSET = OPS_OFFSET + OPS_ROWS * OPS_DTYPE.itemsize
+SITES_OFFSET = TRAMPOLINES_OFFSET + TRAMPOLINE_ROWS * TRAMPOLINE_DTYPE.itemsize
+
+# The control page: everything a forked child must not have.
+CONTROL_MAGIC = int.from_bytes(b"FENTRYON", "little")
+CONTROL_MAGIC_OFFSET = 0
+ROOMS_OFFSET = 64  # u64[MAX_RINGS]: the room of each ring
+MAX_RINGS = 64
+COUNTER_BASES_OFFSET = ROOMS_OFFSET + 8 * MAX_RINGS + 64
+# u64[nr_cpus]: each CPU's counters; the words before it stay 0 (rseq's cpu_id is -1 or -2 in a
+# thread that is not registered)
+
+
+# Where a counting trampoline finds the index of the site whose pad called it: so many bytes
+# before the return address (sites/pad.py lays pads out).
+INDEX_BEFORE_RETURN = 13
+
+
+def room_offset(ring: int) -> int:
+    """Offset of the room of the `ring`-th ring."""
+    return ROOMS_OFFSET + 8 * ring
+
+
+def control_bytes(nr_cpus: int) -> int:
+    """Size of the control segment."""
+    return -(-(COUNTER_BASES_OFFSET + 8 * nr_cpus) // PAGE) * PAGE
+
+
+def registry_bytes(site_rows: int) -> int:
+    """Size of a registry with room for `site_rows` sites."""
+    return -(-(SITES_OFFSET + site_rows * SITE_DTYPE.itemsize) // PAGE) * PAGE

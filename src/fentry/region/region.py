@@ -1,0 +1,345 @@
+"""Making, finding, adopting and removing the region of a target (docs/design/region.md)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fentry.errors import RegionError
+from fentry.process import shared
+from fentry.process.maps import Mapping, find_gap, read_maps
+from fentry.process.memory import PAGE_BYTES, Memory
+from fentry.process.proc import possible_cpus, read_stat
+from fentry.process.remote import Remote
+from fentry.process.shared import SharedMemory
+from fentry.process.stub import Call
+from fentry.region.layout import (
+    CONTROL_MAGIC,
+    CONTROL_MAGIC_OFFSET,
+    COUNTERS_NAME,
+    REGISTRY_NAME,
+    RING_NAME,
+    SEGMENT_DTYPE,
+    Kind,
+    State,
+    control_bytes,
+    registry_bytes,
+)
+from fentry.region.registry import Registry, find_registry, new_header, page_align
+
+NR_MMAP = 9
+NR_MUNMAP = 11
+NR_MREMAP = 25
+NR_MADVISE = 28
+NR_CLOSE = 3
+NR_MEMFD_CREATE = 319
+
+_PROT_RW = 3
+_PROT_RX = 5
+_MAP_SHARED = 0x01
+_MAP_PRIVATE = 0x02
+_MAP_ANONYMOUS = 0x20
+_MAP_NORESERVE = 0x4000
+_MAP_FIXED_NOREPLACE = 0x100000
+_MREMAP_MOVE = 3  # MREMAP_MAYMOVE | MREMAP_FIXED
+_MADV_DONTNEED = 4
+_MADV_WIPEONFORK = 18
+_MFD_CLOEXEC = 0x1
+_MFD_ALLOW_SEALING = 0x2
+
+_KINDS = frozenset(int(kind) for kind in Kind)
+_NAMES = {Kind.REGISTRY: REGISTRY_NAME, Kind.RING: RING_NAME, Kind.COUNTERS: COUNTERS_NAME}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A live segment: row in the table, kind, address in the target, size in bytes."""
+
+    row: int
+    kind: Kind
+    address: int
+    bytes: int
+    used: int = 0
+    instance: int = 0
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.address + self.bytes
+
+
+class Region:
+    """The region of one target, of a registry that exists."""
+
+    def __init__(self, memory: Memory, registry: Registry) -> None:
+        self.memory = memory
+        self.registry = registry
+
+    # 1. Coming and going
+
+    @classmethod
+    def open(cls, memory: Memory, maps: Sequence[Mapping]) -> Region | None:
+        """The region that the process has, or None. Raises RegionError when it is damaged."""
+        mapping = find_registry(maps)
+        if mapping is None:
+            return None
+        return cls(memory, Registry(memory, mapping.start, mapping.end - mapping.start))
+
+    @classmethod
+    def create(
+        cls, remote: Remote, memory: Memory, maps: Sequence[Mapping], site_rows: int
+    ) -> Region:
+        """Make a registry and the control page in the stopped target."""
+        nr_cpus = possible_cpus()
+        count = registry_bytes(site_rows)
+        address = _far_gap(maps, count)
+        header = new_header(address=address, site_rows=site_rows, nr_cpus=nr_cpus)
+        header["pid"] = memory.pid
+        header["start_time"] = read_stat(memory.pid).start_time
+
+        def prepare(fd: int) -> None:
+            shared.size_and_seal(fd, count)
+            os.pwrite(fd, header.tobytes(), 0)
+
+        _map_shared(remote, memory.pid, Kind.REGISTRY, address, count, prepare)
+        region = cls(memory, Registry(memory, address, count))
+        control = region.add(remote, Kind.CONTROL, control_bytes(nr_cpus))
+        region.registry.write_header(control_address=control.address, control_bytes=control.bytes)
+        memory.write_u64(control.address + CONTROL_MAGIC_OFFSET, CONTROL_MAGIC)
+        return region
+
+    def own(self) -> None:
+        """Write this process into the header as owner."""
+        self.registry.write_header(
+            owner_pid=os.getpid(), owner_start_time=read_stat(os.getpid()).start_time
+        )
+
+    def disown(self) -> None:
+        """Nobody owns the region from now on."""
+        self.registry.write_header(owner_pid=0, owner_start_time=0)
+
+    def owner(self) -> int:
+        """The pid of the living controller that owns the region, 0 if there is none."""
+        header = self.registry.header
+        pid = int(header["owner_pid"])
+        if not pid:
+            return 0
+        try:
+            stat = read_stat(pid)
+        except ProcessLookupError:
+            return 0
+        same = stat.start_time == int(header["owner_start_time"]) and not stat.is_dead
+        return pid if same else 0
+
+    # 2. Segments
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments that are mapped, as the table has them."""
+        return self._segments((State.LIVE, State.PARKED))
+
+    def _segments(self, states: tuple[State, ...]) -> list[Segment]:
+        rows = self.registry.segments
+        return [
+            Segment(
+                i,
+                Kind(int(row["kind"])),
+                int(row["address"]),
+                int(row["bytes"]),
+                int(row["used"]),
+                int(row["instance"]),
+            )
+            for i, row in enumerate(rows)
+            if row["state"] in states and int(row["kind"]) in _KINDS
+        ]
+
+    def of_kind(self, kind: Kind) -> list[Segment]:
+        """The live segments of one kind."""
+        return [segment for segment in self.segments if segment.kind is kind]
+
+    def add(
+        self,
+        remote: Remote,
+        kind: Kind,
+        count: int,
+        *,
+        address: int = 0,
+        instance: int = 0,
+        keep: Callable[[SharedMemory], None] | None = None,
+    ) -> Segment:
+        """Map a segment of `count` bytes; shared kinds are sized and sealed, all are zero.
+
+        `keep` receives the memory of a shared segment as mapped here.
+        """
+        count = page_align(count)
+        address = address or _far_gap(read_maps(self.memory.pid), count)
+        rows = self.registry.segments
+        free = np.flatnonzero(rows["state"] == State.FREE)
+        if not len(free):
+            raise RegionError("the table of segments is full", remedy="fentry detach, and again")
+        row = int(free[0])
+        entry = np.zeros((), SEGMENT_DTYPE)
+        entry["kind"], entry["state"] = kind, State.PLANNED
+        entry["address"], entry["bytes"], entry["instance"] = address, count, instance
+        self.registry.write_segment(row, entry)
+        try:
+            if kind in _NAMES:
+
+                def prepare(fd: int) -> None:
+                    shared.size_and_seal(fd, count)
+                    if keep is not None:
+                        keep(SharedMemory(fd, count))
+
+                _map_shared(remote, self.memory.pid, kind, address, count, prepare)
+            else:
+                _map_private(remote, kind, address, count)
+        except BaseException:
+            entry["state"] = State.FREE
+            self.registry.write_segment(row, entry)
+            raise
+        entry["state"] = State.LIVE
+        self.registry.write_segment(row, entry)
+        return Segment(row, kind, address, count, 0, instance)
+
+    def set_used(self, segment: Segment, used: int) -> None:
+        """Note how many bytes of a code segment are given out."""
+        offset = SEGMENT_DTYPE.fields["used"][1]  # type: ignore[index]
+        table = int(self.registry.header["segments_offset"])
+        at = self.registry.address + table + segment.row * SEGMENT_DTYPE.itemsize + offset
+        self.memory.write_u64(at, used)
+
+    def drop(self, remote: Remote, segments: Sequence[Segment]) -> None:
+        """Unmap segments; their rows are free again."""
+        for i in range(0, len(segments), 6):
+            part = segments[i : i + 6]
+            remote.run([unmap(s.address, s.bytes) for s in part])
+        for segment in segments:
+            self.registry.write_segment(segment.row, np.zeros((), SEGMENT_DTYPE))
+
+    def share(self, remote: Remote, segment: Segment) -> SharedMemory:
+        """The memory of a shared segment, mapped here as well: adoption.
+
+        In the stopped target a new memfd is mapped elsewhere, filled, and moved over the old
+        mapping by one mremap(2): whenever we die, the target has a whole one.
+        """
+        held: list[SharedMemory] = []
+
+        def prepare(fd: int) -> None:
+            shared.size_and_seal(fd, segment.bytes)
+            ours = SharedMemory(fd, segment.bytes)
+            _copy_used(self.memory, segment, ours)
+            held.append(ours)
+
+        apart = _far_gap(read_maps(self.memory.pid), segment.bytes)
+        _map_shared(remote, self.memory.pid, segment.kind, apart, segment.bytes, prepare)
+        move = (apart, segment.bytes, segment.bytes, _MREMAP_MOVE, segment.address)
+        remote.run([Call(NR_MREMAP, move, name="mremap")])
+        return held[0]
+
+    def remove_all(self, remote: Remote) -> None:
+        """Unmap every segment and the registry itself: the last step of a detach."""
+        maps = read_maps(self.memory.pid)
+        planned = self._segments((State.PLANNED,))
+        real = [s for s in planned if _is_mapped(maps, s)]
+        keep = [s for s in self.segments if s.kind is Kind.CONTROL]
+        others = [s for s in self.segments if s.kind is not Kind.CONTROL] + real
+        for i in range(0, len(others), 6):
+            remote.run([unmap(s.address, s.bytes) for s in others[i : i + 6]])
+        last = [unmap(s.address, s.bytes) for s in keep]
+        remote.run([*last, unmap(self.registry.address, self.registry.bytes)])
+
+
+def unmap(address: int, count: int) -> Call:
+    """munmap(2) as a call of the target."""
+    return Call(NR_MUNMAP, (address, count), name="munmap")
+
+
+def give_back(address: int, count: int) -> Call:
+    """madvise(2) MADV_DONTNEED: a private page of a file becomes the file's page again."""
+    return Call(NR_MADVISE, (address, count, _MADV_DONTNEED), name="madvise")
+
+
+def remove_orphans(remote: Remote, maps: Sequence[Mapping]) -> bool:
+    """Unmap registries that a dead controller never finished; whether there was one."""
+    found = [m for m in maps if m.path.startswith("/memfd:fentry-")]
+    for mapping in found:
+        remote.run([unmap(mapping.start, mapping.end - mapping.start)])
+    return bool(found)
+
+
+def _is_mapped(maps: Sequence[Mapping], segment: Segment) -> bool:
+    return any(m.start == segment.address and m.end == segment.end for m in maps)
+
+
+def _far_gap(maps: Sequence[Mapping], count: int) -> int:
+    # Anywhere: below the highest mapping's neighbourhood of libraries, away from heap and stack.
+    libraries = [m for m in maps if m.path.startswith("/")] or list(maps)
+    return find_gap(maps, count, libraries[-1].start, libraries[-1].end)
+
+
+def _map_shared(
+    remote: Remote,
+    pid: int,
+    kind: Kind,
+    address: int,
+    count: int,
+    prepare: Callable[[int], None],
+) -> None:
+    failure: list[BaseException] = []
+
+    def on_result(i: int, result: int) -> bool:
+        if i:
+            return True
+        try:
+            ours = shared.fetch(pid, result)
+            try:
+                prepare(ours)
+            finally:
+                os.close(ours)
+        except BaseException as error:
+            failure.append(error)
+        return True
+
+    flags = _MAP_SHARED | _MAP_FIXED_NOREPLACE | _MAP_NORESERVE
+    calls = [
+        Call(NR_MEMFD_CREATE, (0, _MFD_CLOEXEC | _MFD_ALLOW_SEALING), text=_NAMES[kind],
+             name="memfd_create"),
+        Call(NR_MMAP, (address, count, _PROT_RW, flags, 0, 0), fd=4, name="mmap"),
+        Call(NR_CLOSE, (0,), fd=0, name="close"),
+    ]  # fmt: skip
+    results = remote.run(calls, on_result)
+    if results[1] != address:
+        remote.run([unmap(results[1], count)])
+        raise RegionError(f"the target mapped {results[1]:#x} instead of {address:#x}")
+    if failure:
+        remote.run([unmap(address, count)])
+        raise failure[0]
+
+
+def _map_private(remote: Remote, kind: Kind, address: int, count: int) -> None:
+    protection = _PROT_RX if kind is Kind.CODE else _PROT_RW
+    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE | _MAP_NORESERVE
+    calls = [Call(NR_MMAP, (address, count, protection, flags, -1, 0), name="mmap")]
+    if kind is Kind.CONTROL:
+        calls.append(Call(NR_MADVISE, (address, count, _MADV_WIPEONFORK), name="madvise"))
+    results = remote.run(calls)
+    if results[0] != address:
+        remote.run([unmap(results[0], count)])
+        raise RegionError(f"the target mapped {results[0]:#x} instead of {address:#x}")
+
+
+def _copy_used(memory: Memory, segment: Segment, ours: SharedMemory) -> None:
+    # Page by page through the kernel's map of what exists would need privilege: copy what is
+    # not zero, so that untouched pages stay unallocated.
+    step = 1 << 20
+    for offset in range(0, segment.bytes, step):
+        piece = np.frombuffer(
+            memory.read(segment.address + offset, min(step, segment.bytes - offset)), np.uint8
+        )
+        for page in range(0, len(piece), PAGE_BYTES):
+            part = piece[page : page + PAGE_BYTES]
+            if part.any():
+                ours.bytes[offset + page : offset + page + len(part)] = part
