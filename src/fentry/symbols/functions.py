@@ -1,0 +1,280 @@
+"""The functions of one image: a row an address, with every name it goes by.
+
+Not here: where the image is mapped (module.py), and whether a function can be traced (sites/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fentry.symbols.elf import ElfImage
+
+
+class FunctionKind(IntEnum):
+    """What says that there is a function."""
+
+    FUNC = 1  # a symbol of STT_FUNC
+    IFUNC = 2  # a symbol of STT_GNU_IFUNC: the code is a resolver
+    FRAME = 3  # only a frame description in .eh_frame
+
+
+# vaddr; size in bytes, up to the next symbol or the section's end where size_known is false;
+# name: offset into the string table number `table` (NO_TABLE: named after the address);
+# kind: FunctionKind; bind: STB_ of the preferred name.
+FUNCTION_DTYPE = np.dtype(
+    [
+        ("vaddr", "<u8"),
+        ("size", "<u8"),
+        ("name", "<u4"),
+        ("table", "u1"),
+        ("kind", "u1"),
+        ("bind", "u1"),
+        ("size_known", "?"),
+    ]
+)
+NO_TABLE = 255
+
+_STB_LOCAL = 0
+_STT_NOTYPE, _STT_FUNC, _STT_GNU_IFUNC = 0, 2, 10
+_SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
+
+
+class Functions:
+    """FUNCTION_DTYPE rows sorted by vaddr, one an address, and their names, read when asked for."""
+
+    def __init__(
+        self,
+        rows: NDArray[np.void],
+        strings: list[bytes],
+        stem: str,
+        low: int,
+        aliases: dict[int, list[str]],
+        labels: NDArray[np.uint64],
+    ) -> None:
+        self.rows = rows
+        # row number -> its other names, best first
+        self.aliases = aliases
+        # vaddr of every symbol of code that is not a row: uint64[n] sorted
+        self.labels = labels
+        self._strings = strings
+        self._stem = stem
+        self._low = low
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The preferred name of each row: global before local, shortest, then alphabetical."""
+        strings, stem, low = self._strings, self._stem, self._low
+        columns = (self.rows[field].tolist() for field in ("table", "name", "vaddr"))
+        return [
+            f"{stem}+0x{vaddr - low:x}" if table == NO_TABLE else symbol_name(strings[table], name)
+            for table, name, vaddr in zip(*columns, strict=True)
+        ]
+
+    @cached_property
+    def ends(self) -> NDArray[np.uint64]:
+        """One past the last byte of each row, uint64[n]."""
+        ends: NDArray[np.uint64] = self.rows["vaddr"] + self.rows["size"]
+        return ends
+
+    def containing(self, vaddr: int) -> int:
+        """The row whose range holds an address, the last one to start if several do, else -1."""
+        row = int(np.searchsorted(self.rows["vaddr"], np.uint64(vaddr), "right")) - 1
+        while row >= 0 and vaddr >= self.ends[row]:
+            if vaddr >= self._reach[row]:
+                return -1
+            row -= 1
+        return row
+
+    @cached_property
+    def _reach(self) -> NDArray[np.uint64]:
+        """The largest end of any row up to each: where a search backwards may stop."""
+        reach: NDArray[np.uint64] = (
+            np.maximum.accumulate(self.ends) if len(self.rows) else self.ends
+        )
+        return reach
+
+
+def function_table(image: ElfImage) -> Functions:
+    """All functions of an image; raises BadInput where its tables are damaged."""
+    symbols, tables, strings = _code_symbols(image)
+    kind = symbols["info"] & 15
+    is_function = (kind == _STT_FUNC) | (kind == _STT_GNU_IFUNC)
+    rows, aliases = _one_row_an_address(symbols[is_function], tables[is_function], strings)
+    others = symbols[~is_function & (kind == _STT_NOTYPE)]
+    rows, aliases = _add_frames(
+        image, rows, aliases, others, tables[~is_function & (kind == _STT_NOTYPE)]
+    )
+    _fill_sizes(image, rows, others["value"])
+    labels = np.setdiff1d(others["value"], rows["vaddr"])
+    return Functions(rows, strings, image.name, image.low, aliases, labels)
+
+
+def symbol_name(strings: bytes, offset: int) -> str:
+    """A name of a string table without its symbol version ("memcpy@@GLIBC_2.14" -> "memcpy")."""
+    end = strings.find(b"\0", offset)
+    name = strings[offset : end if end >= 0 else len(strings)]
+    return (
+        name.partition(b"@")[0].decode("utf-8", "surrogateescape")
+        if b"@" in name
+        else name.decode("utf-8", "surrogateescape")
+    )
+
+
+def _code_symbols(image: ElfImage) -> tuple[NDArray[np.void], NDArray[np.uint8], list[bytes]]:
+    """Defined symbols inside executable segments, with the number of their string table."""
+    from fentry.symbols.elf import SYMBOL_DTYPE  # the type of what image.symbol_arrays holds
+
+    kept = [np.zeros(0, SYMBOL_DTYPE)]
+    tables = [np.zeros(0, np.uint8)]
+    strings = []
+    for number, array in enumerate(image.symbol_arrays[:NO_TABLE]):
+        symbols = array.symbols
+        keep = _in_code(image, symbols["value"])
+        keep &= (symbols["shndx"] != _SHN_UNDEF) & (symbols["shndx"] < _SHN_LORESERVE)
+        keep &= symbols["name"] < len(array.strings)
+        kept.append(symbols[keep])
+        tables.append(np.full(int(keep.sum()), number, np.uint8))
+        strings.append(array.strings)
+    return np.concatenate(kept), np.concatenate(tables), strings
+
+
+def _in_code(image: ElfImage, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    inside = np.zeros(len(vaddr), bool)
+    for segment in image.executable:
+        inside |= (vaddr >= segment.vaddr) & (vaddr < segment.vaddr + segment.file_size)
+    return inside
+
+
+def _one_row_an_address(
+    symbols: NDArray[np.void], tables: NDArray[np.uint8], strings: list[bytes]
+) -> tuple[NDArray[np.void], dict[int, list[str]]]:
+    order = np.argsort(symbols["value"], kind="stable")
+    symbols, tables = symbols[order], tables[order]
+    rows = np.zeros(len(symbols), FUNCTION_DTYPE)
+    rows["vaddr"], rows["size"], rows["name"] = symbols["value"], symbols["size"], symbols["name"]
+    rows["table"], rows["bind"] = tables, symbols["info"] >> 4
+    rows["kind"] = np.where(
+        symbols["info"] & 15 == _STT_GNU_IFUNC, FunctionKind.IFUNC, FunctionKind.FUNC
+    )
+    first = np.flatnonzero(np.diff(rows["vaddr"], prepend=np.uint64(2**64 - 1)) != 0)
+    last = np.append(first[1:], len(rows)) if len(first) else first
+    chosen = rows[first]
+    aliases: dict[int, list[str]] = {}
+    for row in np.flatnonzero(last - first > 1).tolist():
+        group = rows[first[row] : last[row]]
+        chosen[row], names = _merge(group, strings)
+        if names:
+            aliases[row] = names
+    chosen["size_known"] = chosen["size"] > 0
+    return chosen, aliases
+
+
+def _merge(group: NDArray[np.void], strings: list[bytes]) -> tuple[NDArray[np.void], list[str]]:
+    """One row for symbols of one address, and its further names.
+
+    Weak counts as global: libc's `write` is weak and `__write` is not, and people say write.
+    Of differing sizes the smallest one that is given counts: nothing beyond it is written.
+    """
+    named = sorted(
+        (bind == _STB_LOCAL, len(name), name, index)
+        for index, (bind, name) in enumerate(
+            (row["bind"], symbol_name(strings[row["table"]], int(row["name"]))) for row in group
+        )
+    )
+    best = group[named[0][3]].copy()
+    sizes = group["size"][group["size"] > 0]
+    best["size"] = sizes.min() if len(sizes) else 0
+    best["kind"] = group["kind"].max()
+    names = list(dict.fromkeys(name for _, _, name, _ in named))
+    return best, names[1:]
+
+
+def _add_frames(
+    image: ElfImage,
+    rows: NDArray[np.void],
+    aliases: dict[int, list[str]],
+    others: NDArray[np.void],
+    other_tables: NDArray[np.uint8],
+) -> tuple[NDArray[np.void], dict[int, list[str]]]:
+    """Adds the ranges of .eh_frame that start outside of every symbol's range."""
+    frames = image.frames
+    frames = frames[_in_code(image, frames["start"])]
+    if not len(frames):
+        return rows, aliases
+    _, first = np.unique(frames["start"], return_index=True)
+    frames = frames[first]
+    sized = np.flatnonzero(~rows["size_known"])
+    at = np.searchsorted(frames["start"], rows["vaddr"][sized]).clip(max=len(frames) - 1)
+    exact = frames["start"][at] == rows["vaddr"][sized]
+    rows["size"][sized[exact]] = frames["size"][at[exact]]
+    rows["size_known"][sized[exact]] = True
+    frames = frames[~_covered(rows, frames["start"]) & ~_in_plt(image, frames["start"])]
+    added = np.zeros(len(frames), FUNCTION_DTYPE)
+    added["vaddr"], added["size"], added["table"] = frames["start"], frames["size"], NO_TABLE
+    added["kind"], added["size_known"] = FunctionKind.FRAME, True
+    _name_by_labels(added, others, other_tables)
+    order = np.argsort(np.concatenate([rows["vaddr"], added["vaddr"]]), kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    moved = {int(place[row]): names for row, names in aliases.items()}
+    return np.concatenate([rows, added])[order], moved
+
+
+def _name_by_labels(
+    added: NDArray[np.void], others: NDArray[np.void], tables: NDArray[np.uint8]
+) -> None:
+    """Gives a frame that starts at a symbol without a type (an assembly label) its name."""
+    if not len(others):
+        return
+    order = np.argsort(others["value"], kind="stable")
+    values = others["value"][order]
+    at = np.searchsorted(values, added["vaddr"]).clip(max=len(values) - 1)
+    exact = values[at] == added["vaddr"]
+    added["name"][exact] = others["name"][order][at[exact]]
+    added["table"][exact] = tables[order][at[exact]]
+    added["bind"][exact] = others["info"][order][at[exact]] >> 4
+
+
+def _covered(rows: NDArray[np.void], vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which addresses lie at or inside a row."""
+    if not len(rows):
+        return np.zeros(len(vaddr), bool)
+    reach = np.maximum.accumulate(rows["vaddr"] + np.maximum(rows["size"], 1))
+    before = np.searchsorted(rows["vaddr"], vaddr, "right") - 1
+    result: NDArray[np.bool_] = (before >= 0) & (vaddr < reach[before])
+    return result
+
+
+def _in_plt(image: ElfImage, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    inside = np.zeros(len(vaddr), bool)
+    for section in image.sections:
+        if section.name.startswith((".plt", ".iplt")):
+            inside |= (vaddr >= section.vaddr) & (vaddr < section.vaddr + section.size)
+    return inside
+
+
+def _fill_sizes(image: ElfImage, rows: NDArray[np.void], labels: NDArray[np.uint64]) -> None:
+    """Ends rows without a size at the next symbol, or where their section or segment ends."""
+    unknown = np.flatnonzero(~rows["size_known"])
+    if not len(unknown):
+        return
+    bounds = np.unique(np.concatenate([rows["vaddr"], labels, _code_ends(image)]))
+    start = rows["vaddr"][unknown]
+    after = np.searchsorted(bounds, start, "right").clip(max=len(bounds) - 1)
+    rows["size"][unknown] = np.where(bounds[after] > start, bounds[after] - start, 0)
+
+
+def _code_ends(image: ElfImage) -> NDArray[np.uint64]:
+    ends: Iterable[int] = (segment.vaddr + segment.file_size for segment in image.executable)
+    sections = (s.vaddr + s.size for s in image.sections if s.flags & 4 and s.vaddr)
+    return np.array([*ends, *sections], np.uint64)

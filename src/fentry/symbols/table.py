@@ -1,0 +1,133 @@
+"""Names of all functions of a target: from pattern to ips, from ip to name."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.errors import BadInput
+from fentry.symbols.demangle import base_name, demangle
+from fentry.symbols.module import Module
+
+_NEAR_LIMIT = 20_000
+
+
+class SymbolTable:
+    """The functions of modules, by ip (function entry, target address) and by name."""
+
+    def __init__(self, modules: Sequence[Module]) -> None:
+        self.modules = list(modules)
+        counts = [len(module.image.functions) for module in self.modules]
+        rows = [
+            module.image.functions.rows["vaddr"] + np.uint64(module.bias % (1 << 64))
+            for module in self.modules
+        ]
+        sizes = [module.image.functions.rows["size"] for module in self.modules]
+        ips = np.concatenate(rows) if rows else np.empty(0, np.uint64)
+        order = np.argsort(ips, kind="stable")
+        self._ip = ips[order]
+        self._size = (np.concatenate(sizes) if sizes else np.empty(0, np.uint64))[order]
+        self._module = np.repeat(np.arange(len(counts)), counts)[order]
+        starts = np.concatenate([np.arange(count) for count in counts]) if counts else ips
+        self._row = starts.astype(np.int64)[order]
+
+    def __len__(self) -> int:
+        return len(self._ip)
+
+    def resolve(self, ip: int) -> tuple[str, int, Module | None]:
+        """(name, offset in the function, module) of an address; ("0x...", 0, None) if unknown."""
+        i = int(np.searchsorted(self._ip, np.uint64(ip), side="right")) - 1
+        if i < 0 or ip - int(self._ip[i]) >= max(int(self._size[i]), 1):
+            return f"{ip:#x}", 0, None
+        module = self.modules[int(self._module[i])]
+        name = module.image.functions.names[int(self._row[i])]
+        return demangle(name), ip - int(self._ip[i]), module
+
+    def match(self, pattern: str) -> NDArray[np.uint64]:
+        """The ips of functions that a glob, or MODULE!GLOB, names: uint64[n] sorted.
+
+        A name matches as it is in the symbol table, demangled, or demangled without parameters;
+        a module by file name or without its version (libc). Raises BadInput when malformed.
+        """
+        wanted_module, name = split_pattern(pattern)
+        regex = re.compile(fnmatch.translate(name)).match
+        found = [
+            self._matches(module, regex)
+            for module in self.modules
+            if wanted_module is None or _names(module, wanted_module)
+        ]
+        found = [ips for ips in found if len(ips)]
+        return np.sort(np.concatenate(found)) if found else np.empty(0, np.uint64)
+
+    def near(self, pattern: str, n: int = 3) -> list[str]:
+        """At most `n` names that look like the pattern's."""
+        _, name = split_pattern(pattern)
+        plain = re.sub(r"[*?\[\]!]", "", name)
+        some = [known for known in self._known if plain[:2] in known][:_NEAR_LIMIT]
+        return difflib.get_close_matches(plain, some, n, 0.6)
+
+    @cached_property
+    def _known(self) -> list[str]:
+        return sorted({name for module in self.modules for name in module.image.functions.names})
+
+    def _matches(self, module: Module, regex: object) -> NDArray[np.uint64]:
+        functions = module.image.functions
+        assert callable(regex)
+        rows = {
+            row
+            for row, name in enumerate(functions.names)
+            if regex(name) or (name[:2] in ("_Z", "_R") and _matches_demangled(name, regex))
+        }
+        rows |= {row for row, names in functions.aliases.items() if any(map(regex, names))}
+        chosen = np.array(sorted(rows), np.int64)
+        ips: NDArray[np.uint64] = functions.rows["vaddr"][chosen] + np.uint64(
+            module.bias % (1 << 64)
+        )
+        return ips
+
+
+def _matches_demangled(name: str, regex: object) -> bool:
+    assert callable(regex)
+    plain = demangle(name)
+    return bool(regex(plain) or regex(base_name(plain)))
+
+
+def _names(module: Module, wanted: str) -> bool:
+    return any(
+        fnmatch.fnmatchcase(name, wanted) for name in (module.name, module.short, module.path)
+    )
+
+
+def split_pattern(pattern: str) -> tuple[str | None, str]:
+    """(module pattern or None, function pattern) of GLOB or MODULE!GLOB.
+
+    Raises BadInput, with a caret below the fault, for an empty part or an unclosed bracket.
+    """
+    module, mark, name = pattern.rpartition("!")
+    if mark and pattern[: len(module) + 1].endswith("[!"):
+        module, mark, name = "", "", pattern  # a negated class of characters, not a module
+    fault = _fault(pattern, module, mark, name)
+    if fault is not None:
+        raise BadInput(
+            f"malformed pattern\n    {pattern}\n    {' ' * fault}^",
+            cause="an empty name or a bracket that is not closed",
+            remedy="GLOB or MODULE!GLOB, like 'libc!mem*'",
+        )
+    return (module if mark else None), name
+
+
+def _fault(pattern: str, module: str, mark: str, name: str) -> int | None:
+    if not name:
+        return len(pattern)
+    if mark and not module:
+        return 0
+    opened = pattern.rfind("[")
+    if opened >= 0 and "]" not in pattern[opened:]:
+        return opened
+    return None
