@@ -1,0 +1,127 @@
+"""The ring buffer of one instance: geometry, and the shared memory made ready for writers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fentry.errors import BadInput
+from fentry.process.shared import SharedMemory
+from fentry.ring import layout
+
+_LARGEST_CAPACITY = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where everything of a ring lies, in bytes from its start; capacity in records a CPU."""
+
+    nr_cpus: int
+    capacity: int
+    record_bytes: int
+    mode: int = layout.MODE_DISCARD
+
+    @classmethod
+    def for_bytes(
+        cls, count: int, nr_cpus: int, record_bytes: int, mode: int = layout.MODE_DISCARD
+    ) -> Geometry:
+        """A ring with about `count` bytes of records for each CPU (the next power of two)."""
+        if count < 4096 or count > 1 << 36:
+            raise BadInput(f"a buffer of {count} bytes a CPU is not possible", remedy="4K to 64G")
+        capacity = 1 << max(8, (count // record_bytes - 1).bit_length())
+        return cls(nr_cpus, min(capacity, _LARGEST_CAPACITY), record_bytes, mode)
+
+    @property
+    def cpu_lines_offset(self) -> int:
+        """Offset of the first CpuLine."""
+        return layout.HEADER_BYTES
+
+    @property
+    def tails_offset(self) -> int:
+        """Offset of the first TailLine."""
+        return self.cpu_lines_offset + self.nr_cpus * layout.LINE_BYTES
+
+    @property
+    def records_offset(self) -> int:
+        """Offset of the records of CPU 0."""
+        return layout.round_up(self.tails_offset + self.nr_cpus * layout.LINE_BYTES, 4096)
+
+    @property
+    def cpu_bytes(self) -> int:
+        """Bytes from one CPU's records to the next CPU's."""
+        return layout.round_up(self.capacity * self.record_bytes, 4096)
+
+    @property
+    def segment_bytes(self) -> int:
+        """Size of the whole segment."""
+        return self.records_offset + self.nr_cpus * self.cpu_bytes
+
+    @property
+    def room(self) -> int:
+        """What the control page holds for this ring while it records."""
+        return self.capacity if self.mode == layout.MODE_DISCARD else layout.NO_LIMIT
+
+
+def read_geometry(memory: SharedMemory) -> Geometry:
+    """The geometry that a ring's header states. Raises ValueError when it cannot be true."""
+    header = np.frombuffer(memory.bytes, layout.HEADER_DTYPE, count=1)[0]
+    geometry = Geometry(
+        int(header["nr_cpus"]), int(header["capacity"]), int(header["record_bytes"]),
+        int(header["mode"]),
+    )  # fmt: skip
+    if (
+        header["magic"] != layout.MAGIC
+        or header["version"] != layout.VERSION
+        or geometry.record_bytes not in (16, 24)
+        or geometry.capacity.bit_count() != 1
+        or geometry.segment_bytes > len(memory)
+    ):
+        raise ValueError("this is no ring of a known version")
+    return geometry
+
+
+class RingBuffer:
+    """The shared memory of a ring; `lines`, `tails` and `records` are numpy views of it."""
+
+    def __init__(self, memory: SharedMemory, geometry: Geometry) -> None:
+        self.memory = memory
+        self.geometry = geometry
+        g = geometry
+        data = memory.bytes
+        self.lines = np.frombuffer(
+            data, layout.CPU_LINE_DTYPE, count=g.nr_cpus, offset=g.cpu_lines_offset
+        )
+        self.tails = np.frombuffer(
+            data, layout.TAIL_LINE_DTYPE, count=g.nr_cpus, offset=g.tails_offset
+        )
+        dtype = layout.record_dtype(g.record_bytes)
+        self.records = [
+            np.frombuffer(
+                data, dtype, count=g.capacity, offset=g.records_offset + cpu * g.cpu_bytes
+            )
+            for cpu in range(g.nr_cpus)
+        ]
+
+    def format(self, address: int, room_address: int) -> None:
+        """Write the header and the first positions; `address` is where the target has it."""
+        g = self.geometry
+        header = np.zeros(1, layout.HEADER_DTYPE)
+        for name, value in {
+            "magic": layout.MAGIC, "version": layout.VERSION,
+            "header_bytes": layout.HEADER_BYTES, "record_bytes": g.record_bytes,
+            "nr_cpus": g.nr_cpus, "capacity": g.capacity,
+            "cpu_lines_offset": g.cpu_lines_offset, "tails_offset": g.tails_offset,
+            "records_offset": g.records_offset, "cpu_bytes": g.cpu_bytes,
+            "segment_bytes": g.segment_bytes, "mode": g.mode, "clock": layout.CLOCK_TSC,
+            "room_address": room_address, "address": address,
+        }.items():  # fmt: skip
+            header[name] = value
+        self.lines["head"] = g.capacity
+        self.tails["tail"] = g.capacity
+        self.memory.bytes[: header.nbytes] = header.view(np.uint8)
+
+    def populate(self) -> None:
+        """Touch every page from here, so that the memory is ours and no writer has to wait."""
+        g = self.geometry
+        self.memory.bytes[g.records_offset : g.segment_bytes : 4096] = 0

@@ -1,0 +1,87 @@
+"""Every offset and bit width of the ring, once (docs/formats/ring_buffer.md is checked against it).
+
+A ring is one shared segment: a header page, one cache line for each possible CPU that the writers
+change, one line for each CPU that only the reader changes, then the records of each CPU.
+
+    offset                 what                                     written by
+    0                      RingHeader, 4096 bytes                   controller, once
+    cpu_lines_offset       64 * cpu: CpuLine: head, dropped         trampolines
+    tails_offset           64 * cpu: TailLine: tail                 reader
+    records_offset         cpu * cpu_bytes: records of each CPU     trampolines
+
+Positions count records and never wrap in 64 bits.  They begin at `capacity`, so that the zero
+bytes of fresh memory, lap 0, are not taken for records.  A writer may take position p while
+p < tail + room; room is a word of the control page, which a forked child does not have: the
+capacity when full rings discard, NO_LIMIT when they overwrite.  The record at position p of a
+CPU lies at index p % capacity and carries lap = (p // capacity) % LAPS in its word, which is
+stored last: on x86 stores become visible in program order (Intel SDM Vol. 3, 9.2.2), so a
+matching lap means a complete record.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+MAGIC = int.from_bytes(b"FENTRING", "little")
+VERSION = 1
+
+HEADER_BYTES = 4096
+LINE_BYTES = 64
+
+TID_BITS = 22
+TID_MASK = (1 << TID_BITS) - 1  # PID_MAX_LIMIT is 4 * 1024 * 1024: include/linux/threads.h
+LAP_BITS = 10
+LAPS = 1 << LAP_BITS
+
+HEADER_DTYPE = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("version", "<u4"),
+        ("header_bytes", "<u4"),
+        ("record_bytes", "<u4"),
+        ("nr_cpus", "<u4"),
+        ("capacity", "<u8"),
+        ("cpu_lines_offset", "<u8"),
+        ("tails_offset", "<u8"),
+        ("records_offset", "<u8"),
+        ("cpu_bytes", "<u8"),
+        ("segment_bytes", "<u8"),
+        ("mode", "<u4"),
+        ("clock", "<u4"),
+        ("room_address", "<u8"),
+        ("address", "<u8"),
+    ]
+)
+
+CPU_LINE_DTYPE = np.dtype(
+    {"names": ["head", "dropped"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 64}
+)
+TAIL_LINE_DTYPE = np.dtype({"names": ["tail"], "formats": ["<u8"], "offsets": [0], "itemsize": 64})
+
+HEAD_OFFSET = 0
+DROPPED_OFFSET = 8
+TAIL_OFFSET = 0
+
+RECORD16 = np.dtype([("time", "<u8"), ("key", "<u4"), ("word", "<u4")])
+RECORD24 = np.dtype([("time", "<u8"), ("key", "<u4"), ("word", "<u4"), ("parent_ip", "<u8")])
+
+TIME_OFFSET = 0
+META_OFFSET = 8
+PARENT_OFFSET = 16
+
+MODE_DISCARD = 0
+MODE_OVERWRITE = 1
+
+CLOCK_TSC = 0
+
+NO_LIMIT = 1 << 62
+
+
+def record_dtype(record_bytes: int) -> np.dtype[np.void]:
+    """The dtype of records of 16 or 24 bytes."""
+    return {16: RECORD16, 24: RECORD24}[record_bytes]
+
+
+def round_up(value: int, unit: int) -> int:
+    """`value` rounded up to a multiple of `unit`."""
+    return -(-value // unit) * unit
