@@ -1,0 +1,266 @@
+"""The sites of an image: every function has one, or a reason why not.
+
+Pure: bytes and tables in, rows out; nothing is read from a process. The rule throughout is to
+refuse rather than guess: a function is offered only if no way is known or possible by which
+something other than its first instruction enters the bytes to be replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.sites.branches import Branches
+from fentry.sites.jumps import JumpCheck
+from fentry.sites.nop import ENDBR64, is_nop_site
+from fentry.sites.prologue import LONGEST_WINDOW, prologue_window
+from fentry.sites.site import (
+    PAGE_SIZE,
+    PATCH_SIZE,
+    SITE_DTYPE,
+    ModuleSites,
+    Reason,
+    SiteKind,
+)
+from fentry.symbols.elf import ElfImage
+from fentry.symbols.functions import FunctionKind
+
+_ORIGINAL = 16
+_ENTRY_BYTES = len(ENDBR64) + LONGEST_WINDOW + 1
+# mov rax or eax, 15 (rt_sigreturn); syscall: glibc and musl; unwinders know these bytes
+# (libgcc's linux-unwind.h).
+_RESTORERS = (bytes.fromhex("48c7c00f0000000f05"), bytes.fromhex("b80f0000000f05"))
+_PLT_STARTS = (bytes.fromhex("ff25"), bytes.fromhex("f2ff25"), bytes.fromhex("ff35"))
+_CALL = 0xE8
+_LEA = 0x8D
+
+
+def analyse(image: ElfImage) -> ModuleSites:
+    """A row for every function of an image, and what is in the way of those refused.
+
+    Raises BadInput if the image is damaged.
+    """
+    search = _Search(image)
+    search.read_entries()
+    search.refuse_kinds()
+    search.refuse_places()
+    search.refuse_pointed_at()
+    search.refuse_branched_into()
+    search.refuse_tails()
+    search.refuse_computed_jumps()
+    return search.result()
+
+
+class _Search:
+    """The rows while they are worked out: each step can only refuse further ones."""
+
+    def __init__(self, image: ElfImage) -> None:
+        self.image = image
+        self.functions = image.functions
+        self.branches = Branches(image)
+        self.rows = np.zeros(len(self.functions), SITE_DTYPE)
+        self.rows["entry"] = self.functions.rows["vaddr"]
+        self.rows["size"] = np.minimum(self.functions.rows["size"], 2**32 - 1)
+        self.blockers: dict[int, int] = {}
+
+    # -- what stands at the entry --------------------------------------------------------------
+
+    def read_entries(self) -> None:
+        """Fills kind, patch, window, original, and refuses what the first bytes forbid."""
+        entries = self.rows["entry"].tolist()
+        kinds, windows, reasons, skips = [], [], [], []
+        for code in self._bytes_at(entries, _ENTRY_BYTES):
+            skip = len(ENDBR64) if code.startswith(ENDBR64) else 0
+            body = code[skip:]
+            window, reason = PATCH_SIZE, Reason.NONE
+            kind = SiteKind.NOP if is_nop_site(body) else SiteKind.PROLOGUE
+            if kind == SiteKind.PROLOGUE:
+                window, reason = prologue_window(body) if body else (0, Reason.NO_BYTES)
+            kinds.append(kind if window else SiteKind.REFUSED)
+            windows.append(window)
+            reasons.append(reason)
+            skips.append(skip)
+        self.rows["kind"], self.rows["window"], self.rows["reason"] = kinds, windows, reasons
+        self.rows["patch"] = self.rows["entry"] + np.array(skips, np.uint64)
+        originals = self._bytes_at(self.rows["patch"].tolist(), _ORIGINAL)
+        whole = b"".join(code.ljust(_ORIGINAL, b"\0") for code in originals)
+        self.rows["original"] = np.frombuffer(whole, "V16")
+
+    def refuse_kinds(self) -> None:
+        """Refuses what is not a function that calls enter, whatever its bytes are."""
+        kind = self.functions.rows["kind"]
+        frames = self.image.frames
+        at = np.searchsorted(frames["start"], self.rows["entry"])
+        at = at.clip(max=max(0, len(frames) - 1))
+        inside, signal = np.zeros((2, len(self.rows)), bool)
+        if len(frames):
+            same = frames["start"][at] == self.rows["entry"]
+            inside, signal = same & frames["inside"][at], same & frames["signal"][at]
+        names = self.functions.names
+        parts = np.array([".cold" in name or ".part." in name for name in names], bool)
+        self.refuse(parts | inside, Reason.COLD, always=True)
+        self.refuse(kind == FunctionKind.IFUNC, Reason.IFUNC, always=True)
+        self.refuse(signal | self._restorers(), Reason.RESTORER, always=True)
+        start = self.rows["entry"] == self.image.entry
+        start |= np.array([name == "_start" for name in names], bool)
+        self.refuse(start, Reason.START, always=True)
+        self.refuse(self._stubs(), Reason.PLT, always=True)
+
+    def refuse_places(self) -> None:
+        """Refuses windows beyond the function's end, of unknown end, or in two pages."""
+        needed = (
+            self.rows["patch"] - self.rows["entry"] + np.maximum(self.rows["window"], PATCH_SIZE)
+        )
+        prologue = self.rows["kind"] != SiteKind.NOP
+        known = self.functions.rows["size_known"]
+        short = self.functions.rows["size"] < needed
+        movable = self.rows["kind"] == SiteKind.PROLOGUE
+        # a function that is too short says so, rather than that its last instruction returns
+        returning = self.rows["reason"] == Reason.CONTROL_FLOW
+        self.refuse(short & (movable | returning), Reason.TOO_SHORT, always=True)
+        self.refuse(short & known & ~prologue, Reason.TOO_SHORT)
+        self.refuse(~known & prologue & ~short, Reason.SIZE_UNKNOWN)
+        self.refuse(self.rows["patch"] % PAGE_SIZE + PATCH_SIZE > PAGE_SIZE, Reason.PAGE)
+
+    # -- who else enters the window ------------------------------------------------------------
+
+    def refuse_pointed_at(self) -> None:
+        """Refuses windows into which a symbol, a frame or a pointer in the data points."""
+        named = (
+            self.functions.rows["vaddr"],
+            self.functions.labels,
+            self.image.frames["start"],
+            self.image.code_pointers,
+        )
+        interior = self._interior()
+        low, high = self.branches.low, self.branches.high
+        for addresses in named:
+            inside = addresses[(addresses >= low) & (addresses < high)]
+            hit = inside[interior[(inside - np.uint64(low)).astype(np.int64)]]
+            self._block(((int(address), int(address)) for address in hit), Reason.POINTER)
+        self._block(self.branches.words_naming(interior), Reason.POINTER)
+
+    def refuse_branched_into(self) -> None:
+        """Refuses windows into which any instruction of the image branches."""
+        candidates = self.branches.candidates_into(self._interior())
+        self._block(self.branches.confirmed(candidates), Reason.BRANCH)
+
+    def refuse_tails(self) -> None:
+        """Refuses ranges without a symbol that are only jumped to: the cold part of a function."""
+        unnamed = (self.functions.rows["kind"] == FunctionKind.FRAME) & self._accepted()
+        wanted = self.branches.blank()
+        at = (self.rows["entry"][unnamed] - np.uint64(self.branches.low)).astype(np.int64)
+        wanted[at] = True
+        found = self.branches.candidates_into(wanted)
+        by_reference = np.isin(found.opcode, (_CALL, _LEA))
+        jumped = np.isin(self.rows["entry"], found.target[~by_reference].astype(np.uint64))
+        jumped &= ~np.isin(self.rows["entry"], found.target[by_reference].astype(np.uint64))
+        jumped &= ~np.isin(self.rows["entry"], self.image.code_pointers)
+        self.refuse(unnamed & jumped, Reason.COLD)
+
+    def refuse_computed_jumps(self) -> None:
+        """Refuses functions with a computed jump that is not known to stay out of every window."""
+        check = JumpCheck(self.image, self.branches, self._interior())
+        for row in self.branches.computed_jump_rows():
+            found = check.row(row)
+            self._block(found.into, Reason.INDIRECT_JUMP)
+            if found.unknown is not None:
+                self._refuse_reached_from(row, found.unknown)
+
+    def result(self) -> ModuleSites:
+        """The finished rows; of refused ones only entry, patch, reason, original and size."""
+        refused = ~self._accepted()
+        self.rows["kind"][refused] = SiteKind.REFUSED
+        self.rows["window"][refused] = 0
+        return ModuleSites(self.rows, self.blockers)
+
+    def refuse(self, which: NDArray[np.bool_], reason: Reason, *, always: bool = False) -> None:
+        """Refuses rows; those refused already keep their reason, except with `always`."""
+        self.rows["reason"][which if always else which & self._accepted()] = reason
+
+    def _accepted(self) -> NDArray[np.bool_]:
+        result: NDArray[np.bool_] = self.rows["reason"] == Reason.NONE
+        return result
+
+    def _interior(self) -> NDArray[np.bool_]:
+        """Each byte of the accepted windows but the first, marked in a Branches.blank()."""
+        marked = self.branches.blank()
+        rows = self.rows[self._accepted()]
+        first = (rows["patch"] - np.uint64(self.branches.low)).astype(np.int64)
+        for step in range(1, LONGEST_WINDOW):
+            marked[first[rows["window"] > step] + step] = True
+        return marked
+
+    def _block(self, found: Iterable[tuple[int, int]], reason: Reason) -> None:
+        """Refuses the rows whose windows hold a target; `found` are pairs (source, target)."""
+        accepted = np.flatnonzero(self._accepted())
+        patches = self.rows["patch"][accepted]
+        for source, target in found:
+            number = int(np.searchsorted(patches, np.uint64(target))) - 1
+            # windows may overlap until the rows named by symbols are refused: look back
+            while number >= 0 and target - int(patches[number]) < LONGEST_WINDOW:
+                row = self.rows[accepted[number]]
+                if target < int(row["patch"]) + int(row["window"]) and not row["reason"]:
+                    row["reason"] = reason
+                    self.blockers[int(row["entry"])] = source
+                number -= 1
+
+    def _refuse_reached_from(self, row: int, jump: int) -> None:
+        """Refuses the function with an unknown jump and, if it is a cold part, those around it."""
+        rows = [row]
+        function = self.functions.rows[row]
+        if self.rows["reason"][row] == Reason.COLD:
+            wanted = self.branches.blank()
+            start = int(function["vaddr"]) - self.branches.low
+            wanted[start : start + int(function["size"])] = True
+            confirmed = self.branches.confirmed(self.branches.candidates_into(wanted))
+            rows += [self.functions.containing(source) for source, _ in confirmed]
+        for number in rows:
+            site = self.rows[number]
+            if number >= 0 and not site["reason"] and site["kind"] == SiteKind.PROLOGUE:
+                site["reason"] = Reason.INDIRECT_JUMP
+                self.blockers[int(site["entry"])] = jump
+
+    # -- bytes ---------------------------------------------------------------------------------
+
+    def _bytes_at(self, addresses: list[int], size: int) -> Iterable[bytes]:
+        """Up to `size` bytes at each address of code, empty where the file has none."""
+        segments = [
+            (s.vaddr, s.vaddr + s.file_size, self.image.tail(s.vaddr).tobytes())
+            for s in self.image.executable
+        ]
+        for address in addresses:
+            for low, high, code in segments:
+                if low <= address < high:
+                    yield code[address - low : address - low + size]
+                    break
+            else:
+                yield b""
+
+    def _restorers(self) -> NDArray[np.bool_]:
+        """Rows that contain a signal restorer, or start just before it (its frame does)."""
+        found = [
+            any(restorer in code for restorer in _RESTORERS) if size <= 32 else False
+            for code, size in zip(
+                self._bytes_at(self.rows["entry"].tolist(), _ORIGINAL),
+                self.rows["size"].tolist(),
+                strict=True,
+            )
+        ]
+        return np.array(found, bool)
+
+    def _stubs(self) -> NDArray[np.bool_]:
+        """Rows in a procedure linkage table, known by section or by what they start with."""
+        plt = [s for s in self.image.sections if s.name.startswith((".plt", ".iplt"))]
+        entry = self.rows["entry"]
+        stubs = np.zeros(len(entry), bool)
+        for section in plt:
+            stubs |= (entry >= section.vaddr) & (entry < section.vaddr + section.size)
+        if not self.image.sections:
+            unnamed = self.functions.rows["kind"] == FunctionKind.FRAME
+            for row in np.flatnonzero(unnamed).tolist():
+                code = next(iter(self._bytes_at([int(self.rows["patch"][row])], 3)))
+                stubs[row] = code.startswith(_PLT_STARTS)
+        return stubs

@@ -1,0 +1,126 @@
+"""The only writer of the target's text (text_poke): verify, write, read back, or roll back whole.
+
+All threads are stopped.  A site's five bytes never cross a page; writes begin at a page and end
+inside one, because the kernel copies /proc/PID/mem writes in pieces counted from the start of
+the buffer and cut at page ends: a writer killed meanwhile leaves whole pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.errors import PatchError
+from fentry.process.memory import PAGE_BYTES, Memory
+
+POKE_BYTES = 5
+
+Addresses = NDArray[np.uint64]
+Pokes = NDArray[np.uint8]
+
+_LONGEST_RUN = 256
+
+
+class SiteReadError(PatchError):
+    """The bytes of a site cannot be read."""
+
+
+class SiteMismatchError(PatchError):
+    """A site does not hold what it should: somebody else changed it."""
+
+
+class SiteWriteError(PatchError):
+    """The bytes of a site cannot be written; all sites are as they were."""
+
+
+def read_pokes(memory: Memory, addresses: Addresses) -> Pokes:
+    """The five bytes at each address: uint8[n, 5]. Raises SiteReadError."""
+    found = np.empty((len(addresses), POKE_BYTES), np.uint8)
+    for members, start, text in _runs(memory, addresses):
+        offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
+        found[members] = text[offsets[:, None] + np.arange(POKE_BYTES)]
+    return found
+
+
+def mismatches(memory: Memory, addresses: Addresses, expected: Pokes) -> NDArray[np.bool_]:
+    """Which sites do not hold what is expected: bool[n]."""
+    wrong: NDArray[np.bool_] = (read_pokes(memory, addresses) != expected).any(axis=1)
+    return wrong
+
+
+def poke(memory: Memory, addresses: Addresses, expected: Pokes, wanted: Pokes) -> None:
+    """Change each site from its expected five bytes to the wanted ones, all or none.
+
+    Raises SiteReadError, SiteMismatchError (nothing was written), SiteWriteError (all sites were
+    put back).
+    """
+    runs = list(_runs(memory, addresses))
+    for members, start, text in runs:
+        offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
+        found = text[offsets[:, None] + np.arange(POKE_BYTES)]
+        wrong = (found != expected[members]).any(axis=1)
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            which = members[first]
+            raise SiteMismatchError(
+                f"cannot patch site {int(addresses[which]):#x}: expected "
+                f"{expected[which].tobytes().hex(' ')}, found {found[first].tobytes().hex(' ')}",
+                address=int(addresses[which]),
+                expected=expected[which].tobytes(),
+                found=found[first].tobytes(),
+                cause="another tool changed the text, or a module was replaced",
+                remedy="fentry doctor lists who else is there",
+            )
+    done: list[tuple[int, NDArray[np.uint8]]] = []
+    try:
+        for members, start, text in runs:
+            changed = text.copy()
+            offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
+            changed[offsets[:, None] + np.arange(POKE_BYTES)] = wanted[members]
+            done.append((start, text))
+            memory.write(start, changed.tobytes())
+            if memory.read(start, len(changed)) != changed.tobytes():
+                raise PatchError(f"the text at {start:#x} reads back differently", address=start)
+    except PatchError as error:
+        for start, text in done:
+            memory.write(start, text.tobytes())
+        raise SiteWriteError(
+            error.what,
+            address=error.address,
+            cause=error.cause,
+            remedy=error.remedy or "the text may be a shared mapping",
+        ) from error
+
+
+def _runs(
+    memory: Memory, addresses: Addresses
+) -> Iterator[tuple[NDArray[np.int64], int, NDArray[np.uint8]]]:
+    # (indices of the sites, page-aligned start, text up to the end of the last site): runs of
+    # neighbouring pages, each read once.
+    if not len(addresses):
+        return
+    pages = addresses // np.uint64(PAGE_BYTES)
+    if (pages != (addresses + np.uint64(POKE_BYTES - 1)) // np.uint64(PAGE_BYTES)).any():
+        raise ValueError("a site crosses a page")
+    order = np.argsort(addresses, kind="stable")
+    jumps = np.flatnonzero(np.diff(pages[order].astype(np.int64)) > 1) + 1
+    for members in np.split(order, jumps):
+        for part in _bounded(members, pages):
+            start = int(pages[part[0]]) * PAGE_BYTES
+            end = int(addresses[part[-1]]) + POKE_BYTES
+            text = memory.read_some(start, end - start)
+            if len(text) != end - start:
+                raise SiteReadError(
+                    f"cannot read the text at {start:#x}: not mapped any more",
+                    address=start,
+                    cause="the module was unloaded",
+                )
+            yield part, start, np.frombuffer(text, np.uint8)
+
+
+def _bounded(members: NDArray[np.int64], pages: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+    # Runs of at most _LONGEST_RUN pages, so that a failure has little to put back at a time.
+    numbers = (pages[members] - pages[members[0]]) // np.uint64(_LONGEST_RUN)
+    yield from np.split(members, np.flatnonzero(np.diff(numbers)) + 1)

@@ -1,0 +1,68 @@
+"""All sites of one target: the functions of every module at the addresses where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.sites.site import ModuleSites, SiteKind
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTable:
+    """One row for each function of the target, sorted by ip (function entry, target address).
+
+    `patch` is where five bytes can be replaced, `window` how many bytes whole instructions cover
+    there, `original` uint8[n, 16] the bytes of the file, `module` an index into what the table
+    was made of, `kind` and `reason` as in sites.site.
+    """
+
+    ip: NDArray[np.uint64]
+    patch: NDArray[np.uint64]
+    window: NDArray[np.uint8]
+    kind: NDArray[np.uint8]
+    reason: NDArray[np.uint8]
+    original: NDArray[np.uint8]
+    module: NDArray[np.int32]
+
+    @classmethod
+    def build(cls, parts: Sequence[tuple[int, ModuleSites]]) -> SiteTable:
+        """The table of modules given as (bias, sites); bias is target address less vaddr."""
+        columns: dict[str, list[NDArray[Any]]] = {name: [] for name in cls.__slots__}
+        for index, (bias, found) in enumerate(parts):
+            rows = found.sites
+            columns["ip"].append(rows["entry"] + np.uint64(bias % (1 << 64)))
+            columns["patch"].append(rows["patch"] + np.uint64(bias % (1 << 64)))
+            for name in ("window", "kind", "reason"):
+                columns[name].append(rows[name])
+            original = np.ascontiguousarray(rows["original"]).view(np.uint8).reshape(-1, 16)
+            columns["original"].append(original)
+            columns["module"].append(np.full(len(rows), index, np.int32))
+        if not parts:
+            none, few = np.empty(0, np.uint64), np.empty(0, np.uint8)
+            return cls(
+                none, none, few, few, few, np.empty((0, 16), np.uint8), np.empty(0, np.int32)
+            )
+        joined = {name: np.concatenate(pieces) for name, pieces in columns.items()}
+        order = np.argsort(joined["ip"], kind="stable")
+        return cls(**{name: column[order] for name, column in joined.items()})
+
+    def __len__(self) -> int:
+        return len(self.ip)
+
+    @property
+    def traceable(self) -> NDArray[np.bool_]:
+        """Which functions have a site: bool[n]."""
+        result: NDArray[np.bool_] = self.kind != SiteKind.REFUSED
+        return result
+
+    def rows_of(self, ips: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The row of each ip, -1 where no function begins."""
+        rows = np.searchsorted(self.ip, ips)
+        rows[rows == len(self.ip)] = 0
+        found = len(self.ip) and self.ip[rows] == ips
+        return np.where(found, rows, -1)
