@@ -1,0 +1,256 @@
+"""The light entry trampoline (ftrace_caller): exactly the bodies of one set, no test of anything.
+
+A site calls it, directly or through its pad.  Every register and every flag is preserved: gcc's
+-fipa-ra lets callers rely on registers that the traced function leaves alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fentry.region.layout import INDEX_BEFORE_RETURN
+from fentry.ring import layout as ring
+from fentry.trampolines.body import RSEQ_SIGNATURE, Body, CountBody, RecordBody, Traits
+from fentry.x86.asm import Asm
+from fentry.x86.code import Code
+from fentry.x86.contract import Contract, Section
+from fentry.x86.operands import dword, qword
+from fentry.x86.registers import (
+    al,
+    eax,
+    ecx,
+    edi,
+    edx,
+    esi,
+    fs,
+    rax,
+    rcx,
+    rdi,
+    rdx,
+    rip,
+    rsi,
+)
+from fentry.x86.verify import verify
+
+CPUNODE_SELECTOR = 0x7B  # GDT_ENTRY_CPUNODE 15, RPL 3: arch/x86/include/asm/segment.h
+CPU_MASK = 0xFFF  # VDSO_CPUNODE_MASK, same file
+
+RSEQ_CPU_ID = 4  # struct rseq, include/uapi/linux/rseq.h
+RSEQ_CS = 8
+
+_SAVED = (rax, rcx, rdx, rsi, rdi)
+_STACK_BYTES = 56  # five registers, the flags, and pushfq on a cold path
+
+Cold = Callable[[Asm], None]
+
+
+def build_entry(bodies: Sequence[Body], traits: Traits, origin: int) -> Code:
+    """The verified trampoline for `bodies`, in this order, to lie at `origin`.
+
+    ON ENTRY  [rsp] = return address of the site's call     [rsp + 8] = parent_ip
+    ON EXIT   every register and flag as on entry
+    STACK     48 bytes, 56 on a cold path
+    """
+    a = Asm()
+    flags = len(bodies) > 1 or isinstance(bodies[0], RecordBody)
+    cold: list[Cold] = []
+    aborts: list[tuple[str, int]] = []
+    # fmt: off
+    for register in _SAVED:
+        a.push(register)
+    if flags:
+        a.lahf()                                        # ah = SF ZF AF PF CF
+        a.seto(al)                                      # al = OF; nothing here changes DF
+        a.push(rax)
+    for i, body in enumerate(bodies):
+        match body:
+            case RecordBody():
+                cold.append(_record(a, body, traits, i))
+            case CountBody():
+                cold.append(_count(a, body, traits, i, aborts, flags))
+    if flags:
+        a.pop(rax)
+        a.add(al, 0x7F)                                 # overflows if OF was 1
+        a.sahf()
+    for register in reversed(_SAVED):
+        a.pop(register)
+    a.ret()
+    # fmt: on
+    for emit in cold:
+        emit(a)
+    _sections(a, aborts)
+    code = a.assemble(origin)
+    verify(code, _contract(len(aborts)))
+    return code
+
+
+def _contract(sections: int) -> Contract:
+    named = (Section(f"begin{i}", f"end{i}", f"abort{i}") for i in range(sections))
+    return Contract(stack_bytes=_STACK_BYTES, sections=tuple(named))
+
+
+def _sections(a: Asm, aborts: Sequence[tuple[str, int]]) -> None:
+    # struct rseq_cs: version, flags, start_ip, post_commit_offset, abort_ip, 32-byte aligned; the
+    # signature stands before the abort handler (include/uapi/linux/rseq.h).
+    for i, (restart, depth) in enumerate(aborts):
+        a.long(RSEQ_SIGNATURE)
+        a.label(f"abort{i}", depth=depth)
+        a.jmp(restart)
+    for i in range(len(aborts)):
+        a.align(32)
+        a.label(f"section{i}")
+        a.quad(0)
+        a.quad(f"begin{i}")
+        a.distance(f"begin{i}", f"end{i}")
+        a.quad(f"abort{i}")
+
+
+def section_offset(code: Code) -> int:
+    """Where the first rseq section descriptor lies in the code, 0 if it has none."""
+    return code.labels["section0"] - code.origin if "section0" in code.labels else 0
+
+
+def _record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
+    # COST  37 instructions, 1 locked; the clock read hides the rest
+    retry, full, done, no_tls = (f"{name}{i}" for name in ("retry", "full", "recorded", "no_tls"))
+    # fmt: off
+    _cpu(a, traits)                                     # edi = cpu
+    a.shl(rdi, 6)                                       # = its line
+    a.mov(rsi, body.lines)
+    a.add(rsi, rdi)
+    a.label(retry)
+    a.mov(rcx, qword[rsi + ring.HEAD_OFFSET])
+    a.rdtsc()                                           # inside the loop: time follows position
+    a.shl(rdx, 32)
+    a.or_(rdx, rax)                                     # = time
+    a.mov(rax, body.room)
+    a.mov(rax, qword[rax])                              # 0 in a forked child
+    a.add(rax, qword[rsi + (body.tail + ring.TAIL_OFFSET)])
+    a.cmp(rcx, rax)
+    a.jae(full)
+    a.mov(rax, rcx)
+    a.lea(rcx, qword[rax + 1])
+    a.cmpxchg(qword[rsi + ring.HEAD_OFFSET], rcx, lock=True)
+    a.jne(retry)
+    a.imul(rdi, rdi, body.cpu_bytes // ring.LINE_BYTES)  # = cpu * cpu_bytes
+    a.mov(ecx, eax)
+    a.and_(ecx, body.capacity - 1)
+    if body.record_bytes == ring.RECORD24.itemsize:
+        a.lea(rcx, qword[rcx + rcx * 2])
+        a.shl(rcx, 3)
+    else:
+        a.shl(rcx, 4)
+    a.add(rcx, rdi)
+    a.mov(rdi, body.records)
+    a.add(rcx, rdi)                                     # = the record
+    a.mov(qword[rcx + ring.TIME_OFFSET], rdx)
+    a.shr(rax, body.capacity.bit_length() - 1)
+    a.shl(eax, ring.TID_BITS)                           # = lap
+    if traits.tid_offset is not None:
+        _thread_pointer(a, traits)                      # rdx = fs base
+        a.test(rdx, rdx)
+        a.je(no_tls)
+        a.mov(edx, dword[rdx + traits.tid_offset])
+        a.and_(edx, ring.TID_MASK)
+        a.or_(eax, edx)
+        a.label(no_tls)
+    a.shl(rax, 32)
+    a.mov(esi, a.entry(0, dword))  # = site key, low half of it
+    a.or_(rax, rsi)
+    if body.record_bytes == ring.RECORD24.itemsize:
+        a.mov(rsi, a.entry(8))
+        a.mov(qword[rcx + ring.PARENT_OFFSET], rsi)     # = parent_ip
+    a.mov(qword[rcx + ring.META_OFFSET], rax)           # commit
+    a.label(done)
+    # fmt: on
+
+    def buffer_full(a: Asm) -> None:
+        a.label(full)
+        a.mov(rax, body.control)
+        a.mov(rax, qword[rax])
+        a.test(rax, rax)  # 0: a forked child, which stays silent
+        a.je(done)
+        a.inc(qword[rsi + ring.DROPPED_OFFSET], lock=True)
+        a.jmp(done)
+
+    return buffer_full
+
+
+def _count(
+    a: Asm,
+    body: CountBody,
+    traits: Traits,
+    i: int,
+    aborts: list[tuple[str, int]],
+    flags: bool,
+) -> Cold:
+    # COST  13 instructions, none locked: an rseq section makes it exact. Alone it changes no
+    # flag; among other bodies the flags are saved, and jrcxz would not reach its cold path.
+    restart, slow, done = (f"{name}{i}" for name in ("restart", "slow", "counted"))
+    depth = a.depth
+    counter = rcx + rax * 8 + body.displacement
+    # fmt: off
+    a.mov(rax, a.entry(0))
+    a.mov(eax, dword[rax - INDEX_BEFORE_RETURN])        # = index of the site
+    if traits.rseq_offset is None:
+        a.jmp(slow)
+    else:
+        area = traits.rseq_offset
+        _thread_pointer(a, traits)                      # rdx = fs base
+        a.mov(rcx, rdx)
+        _if_zero(a, slow, flags)
+        a.mov(rsi, body.bases)
+        a.label(restart)
+        a.lea(rcx, qword[rip(f"section{len(aborts)}")])
+        a.mov(qword[rdx + (area + RSEQ_CS)], rcx)
+        a.label(f"begin{len(aborts)}")
+        a.movsxd(rcx, dword[rdx + (area + RSEQ_CPU_ID)])  # < 0: not registered, the word is 0
+        a.mov(rcx, qword[rsi + rcx * 8])
+        _if_zero(a, slow, flags)                        # 0 in a forked child, too
+        a.mov(rdi, qword[counter])
+        a.lea(rdi, qword[rdi + 1])
+        a.mov(qword[counter], rdi)                      # commit
+        a.label(f"end{len(aborts)}")
+        aborts.append((restart, a.depth or 0))
+    a.label(done, depth=depth)
+    # fmt: on
+
+    def not_registered(a: Asm) -> None:
+        a.label(slow)
+        a.pushfq()
+        a.mov(rcx, body.control)
+        a.mov(rcx, qword[rcx])
+        a.jrcxz(f"silent{i}")
+        a.mov(rcx, body.shared)
+        a.inc(qword[counter], lock=True)
+        a.label(f"silent{i}")
+        a.popfq()
+        a.jmp(done)
+
+    return not_registered
+
+
+def _if_zero(a: Asm, label: str, flags: bool) -> None:
+    # Go to `label` if rcx is 0.
+    if flags:
+        a.test(rcx, rcx)
+        a.je(label)
+    else:
+        a.jrcxz(label)
+
+
+def _cpu(a: Asm, traits: Traits) -> None:
+    if traits.rdpid:
+        a.rdpid(rdi)
+    else:
+        a.mov(edi, CPUNODE_SELECTOR)
+        a.lsl(edi, edi)
+    a.and_(edi, CPU_MASK)
+
+
+def _thread_pointer(a: Asm, traits: Traits) -> None:
+    # psABI 6.4.2 (TLS variant II): the word at fs:0 holds the address of itself.
+    if traits.fsgsbase:
+        a.rdfsbase(rdx)
+    else:
+        a.mov(rdx, qword[fs, 0])

@@ -1,0 +1,69 @@
+"""Every combination of bodies and traits builds and verifies; the listings are kept."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from tests.support.golden import compare
+
+from fentry.trampolines.body import CountBody, RecordBody, Traits
+from fentry.trampolines.entry import build_entry
+
+CONTROL = 0x7E0000000000
+RECORD16 = RecordBody(
+    lines=0x7F0000001000, records=0x7F0000002000, tail=0x80, room=CONTROL + 0x40,
+    control=CONTROL, cpu_bytes=1 << 20, capacity=1 << 16, record_bytes=16,
+)  # fmt: skip
+RECORD24 = RecordBody(
+    lines=0x7F0000001000, records=0x7F0000002000, tail=0x80, room=CONTROL + 0x40,
+    control=CONTROL, cpu_bytes=0x180000, capacity=1 << 16, record_bytes=24,
+)  # fmt: skip
+COUNT = CountBody(
+    bases=CONTROL + 0x280, displacement=0x1000, shared=0x7F0000800000, control=CONTROL
+)
+USUAL = Traits(rdpid=True, fsgsbase=True, rseq_offset=2336, tid_offset=0x2D0)
+TRAITS = [
+    Traits(rdpid, fsgsbase, rseq, tid)
+    for rdpid, fsgsbase, rseq, tid in itertools.product(
+        (True, False), (True, False), (2336, -160, None), (0x2D0, 0x30, None)
+    )
+]
+SETS = {
+    "record16": [RECORD16],
+    "record24": [RECORD24],
+    "count": [COUNT],
+    "count_record24": [COUNT, RECORD24],
+    "record16_count_count": [RECORD16, COUNT, COUNT],
+    "eight": [COUNT, RECORD24] * 4,
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("traits", TRAITS, ids=str)
+def test_every_set_verifies_with_every_trait(name: str, traits: Traits) -> None:
+    code = build_entry(SETS[name], traits, 0x7F1000000000)
+
+    assert len(code.data) < 4096
+
+
+@pytest.mark.parametrize("name", ["record16", "record24", "count", "count_record24"])
+def test_listing_is_the_golden_one(name: str) -> None:
+    code = build_entry(SETS[name], USUAL, 0x7F1000000000)
+
+    compare(f"entry_{name}.s", code.listing())
+
+
+def test_count_without_rseq_listing_is_the_golden_one() -> None:
+    traits = Traits(rdpid=False, fsgsbase=False, rseq_offset=None, tid_offset=None)
+
+    compare("entry_count_locked.s", build_entry([COUNT], traits, 0x7F1000000000).listing())
+
+
+def test_size_does_not_depend_on_the_address() -> None:
+    sizes = {
+        len(build_entry(SETS["count_record24"], USUAL, origin).data)
+        for origin in (0x10000, 0x555555554000, 0x7F1234560040)
+    }
+
+    assert len(sizes) == 1
