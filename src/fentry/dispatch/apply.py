@@ -1,0 +1,535 @@
+"""From the plan to the target: the difference, prepared outside and applied in one stop.
+
+Order inside the stop: trampolines, pads, rows of the registry, threads out of the windows, text,
+pads that are in use.  Removal: text, then pads, then rows (docs/design/region.md).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.dispatch.plan import Plan
+from fentry.errors import FentryError, LockError, PatchError
+from fentry.process.maps import Mapping, find_gap, read_maps
+from fentry.process.target import Halt, Target
+from fentry.region.layout import MAX_SET, SITE_DTYPE, TRAMPOLINE_DTYPE, Kind, SiteState, State
+from fentry.region.region import Region
+from fentry.sites import pad as pads
+from fentry.sites.patcher import POKE_BYTES, poke
+from fentry.sites.site import SiteKind
+from fentry.sites.table import SiteTable
+from fentry.trampolines.arena import Arena, Neighbourhood
+from fentry.trampolines.body import Body, CountBody, Traits
+from fentry.trampolines.entry import build_entry, section_offset
+from fentry.x86.code import Code
+
+NONE, DIRECT, PADDED = 0, 1, 2
+
+NOP5 = bytes.fromhex("0f1f440000")  # nop dword [rax + rax]
+
+Set = tuple[int, ...]
+BodyOf = Callable[[int], Body]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Trampoline:
+    """Generated code of one set in one arena, and its row in the registry."""
+
+    set: Set
+    arena: int
+    address: int
+    bytes: int
+    row: int
+    section: int
+
+
+@dataclass(slots=True)
+class _Change:
+    # Everything of one transaction, ready before the stop.
+    sites: Rows
+    mode: NDArray[np.uint8]
+    call: NDArray[np.uint64]
+    trampoline: NDArray[np.uint32]
+    built: list[tuple[Trampoline, Code]] = field(default_factory=list)
+    fresh_pads: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
+    fresh_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class Dispatcher:
+    """Holds what the text of the target is now; `apply` brings it to a plan."""
+
+    def __init__(
+        self,
+        target: Target,
+        region: Region,
+        table: SiteTable,
+        traits: Traits,
+        arenas: Sequence[Arena],
+        arena_of_module: Sequence[int],
+    ) -> None:
+        n = len(table)
+        self._target = target
+        self._region = region
+        self.table = table
+        self._traits = traits
+        self._arenas = list(arenas)
+        lookup = np.asarray(list(arena_of_module) or [0], np.int32)
+        self._arena = lookup[table.module] if n else np.empty(0, np.int32)
+        self._sets: list[Set] = [()]
+        self._set_index: dict[Set, int] = {(): 0}
+        self._current = np.zeros(n, np.int32)
+        self._mode = np.zeros(n, np.uint8)
+        self._call = np.zeros(n, np.uint64)
+        self._pad = np.zeros(n, np.uint64)
+        self._laid = np.zeros(n, np.bool_)
+        self.row = np.full(n, -1, np.int64)
+        self._site_of_row: list[int] = []
+        self._keys: dict[int, int] = {}
+        self._live: dict[tuple[Set, int], Trampoline] = {}
+        self._parked: list[Trampoline] = []
+        self._free_rows: list[int] = []
+        self._next_row = 0
+        self.generation = int(region.registry.header["generation"])
+
+    # 1. What others ask
+
+    def keys(self) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
+        """Every site key ever given out and the ip it stands for."""
+        pairs = sorted(self._keys.items())
+        keys = np.array([key for key, _ in pairs], np.uint32)
+        ips = self.table.ip[[site for _, site in pairs]] if pairs else np.empty(0, np.uint64)
+        return keys, ips
+
+    @property
+    def patched(self) -> NDArray[np.bool_]:
+        """Which sites call something now."""
+        result: NDArray[np.bool_] = self._mode != NONE
+        return result
+
+    @property
+    def parked_bytes(self) -> int:
+        """Memory of trampolines that nobody calls any more and that are not yet free."""
+        return sum(one.bytes for one in self._parked)
+
+    def adopt(self) -> dict[int, NDArray[np.bool_]]:
+        """Take over what the registry says of sites, trampolines and arenas.
+
+        Returns the members of each ops: id -> bool[n].
+        """
+        registry = self._region.registry
+        for segment in self._region.of_kind(Kind.CODE):
+            self._arena_at(segment.address).add(segment)
+        by_address: dict[int, Trampoline] = {}
+        for i, row in enumerate(registry.trampolines):
+            if row["state"] != State.LIVE:
+                continue
+            chosen = tuple(int(one) for one in row["ops"][: int(row["nr_ops"])])
+            arena = self._arenas.index(self._arena_at(int(row["address"])))
+            one = Trampoline(
+                chosen, arena, int(row["address"]), int(row["bytes"]), i, int(row["section"])
+            )
+            by_address[one.address] = self._live[chosen, arena] = one
+            self._next_row = i + 1
+        self._adopt_sites(registry.sites, by_address)
+        self.generation = int(registry.header["generation"])
+        numbers = {one for chosen in self._sets for one in chosen}
+        has = {n: np.array([n in chosen for chosen in self._sets]) for n in numbers}
+        return {number: flags[self._current] for number, flags in has.items()}
+
+    def _adopt_sites(self, rows: NDArray[np.void], trampolines: dict[int, Trampoline]) -> None:
+        sites = self.table.rows_of(rows["ip"].astype(np.uint64))
+        self._site_of_row = sites.tolist()
+        for row, site in zip(rows, sites.tolist(), strict=True):
+            if site < 0:
+                continue  # its module is gone
+            self._pad[site] = row["pad"]
+            self._laid[site] = row["pad"] != 0
+            self._keys[int(row["key"])] = site
+            called = trampolines.get(int(row["call"]))
+            if row["state"] != SiteState.CALL or called is None:
+                continue
+            text = self._target.memory.read(int(row["patch"]), 1)[0]
+            if text not in (pads.CALL, pads.JMP):
+                continue  # the controller died before it changed this one
+            self._mode[site] = DIRECT if text == pads.CALL else PADDED
+            self._call[site] = called.address
+            self._current[site] = self._index(called.set)
+        known = sites >= 0
+        self.row[sites[known]] = np.flatnonzero(known)
+
+    def _arena_at(self, address: int) -> Arena:
+        def distance(arena: Arena) -> int:
+            return max(arena.near.low - address, address - arena.near.high, 0)
+
+        return min(self._arenas, key=distance)
+
+    # 2. The transaction
+
+    def apply(self, plan: Plan, body_of: BodyOf) -> int:
+        """Bring the target to `plan`; how many sites changed.
+
+        All or nothing: raises PatchError, LockError, TargetGone, StopTimeout with every site as
+        it was.
+        """
+        indices = np.array([self._index(chosen) for chosen in plan.sets], np.int32)
+        wanted = indices[plan.wanted]
+        sites = np.flatnonzero(wanted != self._current)
+        if not len(sites):
+            return 0
+        marks, laid = [arena.mark() for arena in self._arenas], self._pad.copy()
+        change, writing = None, False
+        try:
+            change = self._prepare(sites, wanted[sites], body_of)
+            with self._target.stopped() as halt:
+                self._check_owner()
+                self._free_parked(halt)
+                writing = True
+                self._write(halt, change)
+        except FentryError:
+            if writing and change is not None:  # threads may be in its pads: nothing is reused
+                self._parked += [built for built, _ in change.built]
+            else:
+                self._pad = laid
+                for arena, mark in zip(self._arenas, marks, strict=True):
+                    arena.rewind(mark)
+            raise
+        self._commit(change, wanted)
+        return len(sites)
+
+    def _index(self, chosen: Set) -> int:
+        if chosen not in self._set_index:
+            self._set_index[chosen] = len(self._sets)
+            self._sets.append(chosen)
+        return self._set_index[chosen]
+
+    def _check_owner(self) -> None:
+        try:
+            header = self._region.registry.header
+        except PatchError as error:
+            raise LockError(
+                f"process {self._target.pid} is no longer traced",
+                cause="another controller detached it",
+            ) from error
+        if header["owner_pid"] != os.getpid() or header["generation"] != self.generation:
+            raise LockError(
+                f"process {self._target.pid} is no longer ours",
+                cause=f"controller {header['owner_pid']} changed or detached it",
+            )
+
+    # 3. Outside the stop
+
+    def _prepare(self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf) -> _Change:
+        counting = {i for i in set(wanted.tolist()) if self._counts(i, body_of)}
+        needs_pad = (self.table.kind[sites] == SiteKind.PROLOGUE) | np.isin(wanted, list(counting))
+        direct_keys = (self.table.patch[sites] + np.uint64(POKE_BYTES)) & np.uint64(0xFFFFFFFF)
+        for i, key in enumerate(direct_keys.tolist()):
+            taken = self._keys.get(key)
+            if taken is not None and taken != sites[i]:
+                needs_pad[i] = True  # the low half of an address names one site only
+        mode = np.where(wanted == 0, NONE, np.where(needs_pad, PADDED, DIRECT)).astype(np.uint8)
+        change = _Change(
+            sites, mode, np.zeros(len(sites), np.uint64), np.zeros(len(sites), np.uint32)
+        )
+        change.fresh_rows = np.flatnonzero((wanted != 0) & (self.row[sites] < 0))
+        fresh = np.flatnonzero((mode == PADDED) & (self._pad[sites] == 0))
+        codes = self._missing(sites, wanted, body_of)
+        self._make_room(sites, fresh, codes)
+        self._place(change, wanted, codes)
+        self._assign_rows(change)
+        self._lay_pads(change, fresh)
+        return change
+
+    def _counts(self, index: int, body_of: BodyOf) -> bool:
+        return any(isinstance(body_of(one), CountBody) for one in self._sets[index])
+
+    def _missing(
+        self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf
+    ) -> dict[tuple[Set, int], tuple[list[Body], int]]:
+        pairs = {
+            (self._sets[i], arena)
+            for i, arena in set(zip(wanted.tolist(), self._arena[sites].tolist(), strict=True))
+            if i and (self._sets[i], arena) not in self._live
+        }
+        missing = {}
+        for chosen, arena in sorted(pairs):
+            bodies = [body_of(one) for one in chosen]
+            size = len(build_entry(bodies, self._traits, 0x10000).data)
+            missing[chosen, arena] = bodies, size
+        return missing
+
+    def _make_room(
+        self,
+        sites: Rows,
+        fresh: Rows,
+        codes: dict[tuple[Set, int], tuple[list[Body], int]],
+    ) -> None:
+        need = {i: 0 for i in range(len(self._arenas))}
+        for i, count in zip(*np.unique(self._arena[sites[fresh]], return_counts=True), strict=True):
+            need[int(i)] += int(count) * pads.PAD_BYTES
+        for (_, arena), (_, size) in codes.items():
+            need[arena] += -(-size // pads.PAD_BYTES) * pads.PAD_BYTES
+        short = {
+            i: self._arenas[i].shortage(count)
+            for i, count in need.items()
+            if count and self._arenas[i].shortage(count)
+        }
+        if not short:
+            return
+        with self._target.stopped() as halt:
+            self._check_owner()
+            maps = halt.maps
+            for i, count in short.items():
+                near = self._arenas[i].near
+                address = self._unlike_others(maps, count, near)
+                segment = self._region.add(halt.remote, Kind.CODE, count, address=address)
+                self._arenas[i].add(segment)
+                maps = read_maps(self._target.pid)
+
+    def _unlike_others(self, maps: list[Mapping], count: int, near: Neighbourhood) -> int:
+        # A gap whose addresses share no low half with other code: the low half of a return
+        # address is the key of a site.
+        taken = [(a.near.low, a.near.high) for a in self._arenas]
+        taken += [(s.address, s.end) for a in self._arenas for s in a.segments]
+        blocked = list(maps)
+        while True:
+            address = find_gap(blocked, count, near.low, near.high)
+            if not any(_same_low_half(address, address + count, *span) for span in taken):
+                return address
+            blocked.append(Mapping(address, address + count, "---p", 0, "00:00", 0, ""))
+            blocked.sort(key=lambda mapping: mapping.start)
+
+    def _place(
+        self,
+        change: _Change,
+        wanted: NDArray[np.int32],
+        codes: dict[tuple[Set, int], tuple[list[Body], int]],
+    ) -> None:
+        fresh: dict[tuple[Set, int], Trampoline] = {}
+        for (chosen, arena), (bodies, size) in codes.items():
+            address = self._arenas[arena].take(size)
+            code = build_entry(bodies, self._traits, address)
+            section = section_offset(code)
+            if self._free_rows:
+                row = self._free_rows.pop()
+            else:
+                row, self._next_row = self._next_row, self._next_row + 1
+            built = Trampoline(
+                chosen, arena, address, len(code.data), row, address + section if section else 0
+            )
+            change.built.append((built, code))
+            fresh[chosen, arena] = built
+        for index in set(wanted.tolist()) - {0}:
+            for arena in range(len(self._arenas)):
+                key = (self._sets[index], arena)
+                found = fresh.get(key) or self._live.get(key)
+                if found is not None:
+                    at = (wanted == index) & (self._arena[change.sites] == arena)
+                    change.call[at] = found.address
+                    change.trampoline[at] = found.row
+
+    def _assign_rows(self, change: _Change) -> None:
+        sites = change.sites[change.fresh_rows]
+        first = len(self._site_of_row)
+        rows = int(self._region.registry.header["site_rows"])
+        if first + len(sites) > rows:
+            raise PatchError(
+                f"the registry has room for {rows} sites, {first + len(sites)} are wanted",
+                cause="modules were loaded after the attach",
+                remedy="detach and attach again",
+            )
+        self.row[sites] = np.arange(first, first + len(sites))
+        self._site_of_row += sites.tolist()
+
+    def _lay_pads(self, change: _Change, fresh: Rows) -> None:
+        # Fresh pads lie in one piece in each arena.
+        for arena in np.unique(self._arena[change.sites[fresh]]).tolist():
+            own = fresh[self._arena[change.sites[fresh]] == arena]
+            at = self._arenas[arena].take(len(own) * pads.PAD_BYTES)
+            sites = change.sites[own]
+            addresses = np.uint64(at) + np.arange(len(own), dtype=np.uint64) * np.uint64(
+                pads.PAD_BYTES
+            )
+            plain = self.table.kind[sites] == SiteKind.PROLOGUE
+            moved_bytes = np.where(plain, self.table.window[sites], 0).astype(np.int64)
+            backs = self.table.patch[sites] + np.where(
+                plain, self.table.window[sites], POKE_BYTES
+            ).astype(np.uint64)
+            code = pads.build_pads(
+                addresses,
+                self.row[sites].astype(np.uint32),
+                change.call[own],
+                self.table.original[sites],
+                moved_bytes,
+                backs,
+            )
+            change.fresh_pads.append((at, code))
+            self._pad[sites] = addresses
+
+    # 4. Inside the stop
+
+    def _write(self, halt: Halt, change: _Change) -> None:
+        memory, registry = self._target.memory, self._region.registry
+        for built, code in change.built:
+            memory.write(built.address, code.data)
+            registry.write_trampoline(built.row, _trampoline_row(built, State.LIVE))
+        for address, laid in change.fresh_pads:
+            memory.write(address, laid.tobytes())
+        for arena in self._arenas:
+            for segment, used in arena.used().items():
+                self._region.set_used(segment, used)
+        adding = change.mode != NONE
+        self._write_rows(change, adding, SiteState.CALL)
+        for address, call in self._pad_calls(change, in_use=False):
+            memory.write(address, call)
+        self._leave_windows(halt, change)
+        self._poke(change)
+        for address, call in self._pad_calls(change, in_use=True):
+            memory.write(address, call)
+        self._write_rows(change, ~adding, SiteState.NOP)
+        self.generation = registry.begin_generation()
+
+    def _leave_windows(self, halt: Halt, change: _Change) -> None:
+        entering = change.sites[(change.mode != NONE) & (self._mode[change.sites] == NONE)]
+        if not len(entering):
+            return
+        starts = np.sort(self.table.patch[entering])
+        by_start = entering[np.argsort(self.table.patch[entering])]
+        moves: dict[int, int] = {}
+        for rip in set(halt.rips()):
+            i = int(np.searchsorted(starts, np.uint64(rip), side="right")) - 1
+            if i < 0:
+                continue
+            inside = rip - int(starts[i])
+            if not 0 < inside < POKE_BYTES:
+                continue
+            site = by_start[i]
+            if self.table.kind[site] == SiteKind.PROLOGUE:
+                moves[rip] = int(self._pad[site]) + pads.RETURN_OFFSET + inside
+            else:
+                moves[rip] = int(starts[i]) + POKE_BYTES  # the rest were NOPs
+        if moves:
+            halt.move(moves)
+
+    def _poke(self, change: _Change) -> None:
+        sites = change.sites
+        expected = self._text(sites, self._mode[sites], self._call[sites])
+        wanted = self._text(sites, change.mode, change.call)
+        differ = (expected != wanted).any(axis=1)
+        patch = self.table.patch[sites]
+        poke(self._target.memory, patch[differ], expected[differ], wanted[differ])
+
+    def _text(
+        self, sites: Rows, mode: NDArray[np.uint8], call: NDArray[np.uint64]
+    ) -> NDArray[np.uint8]:
+        # The five bytes of each site in a mode: uint8[n, 5].
+        text = self.table.original[sites, :POKE_BYTES].copy()
+        patch = self.table.patch[sites]
+        direct, padded = mode == DIRECT, mode == PADDED
+        text[direct] = pads.branches(pads.CALL, patch[direct], call[direct])
+        jumps = self._pad[sites[padded]] + np.uint64(pads.CALL_OFFSET)
+        text[padded] = pads.branches(pads.JMP, patch[padded], jumps)
+        return text
+
+    def _pad_calls(self, change: _Change, *, in_use: bool) -> list[tuple[int, bytes]]:
+        # Pads laid earlier: those in use call something else from now on, or nothing; idle ones
+        # must be right before their site jumps to them.
+        sites = change.sites
+        if in_use:
+            which = self._mode[sites] == PADDED
+        else:
+            which = (change.mode == PADDED) & (self._mode[sites] != PADDED) & self._laid[sites]
+        at = self._pad[sites[which]] + np.uint64(pads.CALL_OFFSET)
+        kept = change.mode[which] == PADDED
+        code = np.tile(np.frombuffer(NOP5, np.uint8), (len(at), 1))
+        code[kept] = pads.branches(pads.CALL, at[kept], change.call[which][kept])
+        return [(address, row.tobytes()) for address, row in zip(at.tolist(), code, strict=True)]
+
+    def _write_rows(self, change: _Change, which: NDArray[np.bool_], state: SiteState) -> None:
+        chosen = np.flatnonzero(which & (self.row[change.sites] >= 0))
+        if not len(chosen):
+            return
+        sites = change.sites[chosen]
+        rows = np.zeros(len(sites), SITE_DTYPE)
+        rows["ip"] = self.table.ip[sites]
+        rows["patch"] = self.table.patch[sites]
+        rows["original"] = self.table.original[sites].view("V16").ravel()
+        rows["pad"] = self._pad[sites]
+        rows["call"] = change.call[chosen]
+        rows["key"] = self._key(sites, change.mode[chosen])
+        rows["counter"] = self.row[sites]
+        rows["kind"] = self.table.kind[sites]
+        rows["window"] = self.table.window[sites]
+        rows["state"] = state
+        rows["trampoline"] = change.trampoline[chosen]
+        numbers = self.row[sites]
+        order = np.argsort(numbers)
+        for run in np.split(order, np.flatnonzero(np.diff(numbers[order]) != 1) + 1):
+            self._region.registry.write_sites(int(numbers[run[0]]), rows[run])
+
+    def _key(self, sites: Rows, mode: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        returns = np.where(
+            mode == PADDED,
+            self._pad[sites] + np.uint64(pads.RETURN_OFFSET),
+            self.table.patch[sites] + np.uint64(POKE_BYTES),
+        )
+        return (returns & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+
+    def _free_parked(self, halt: Halt) -> None:
+        if not self._parked:
+            return
+        rips = np.array(halt.rips(), np.uint64)
+        kept: list[Trampoline] = []
+        for one in self._parked:
+            low, high = one.address, one.address + one.bytes
+            if ((rips >= np.uint64(low)) & (rips < np.uint64(high))).any():
+                kept.append(one)
+                continue
+            if one.section:
+                halt.clear_rseq(low, high)
+            self._region.registry.write_trampoline(one.row, _trampoline_row(one, State.FREE))
+            self._arenas[one.arena].give(one.address, one.bytes)
+            self._free_rows.append(one.row)
+        self._parked = kept
+
+    # 5. After it
+
+    def _commit(self, change: _Change, wanted: NDArray[np.int32]) -> None:
+        sites = change.sites
+        adding = change.mode != NONE
+        keys = self._key(sites[adding], change.mode[adding])
+        self._keys.update(zip(keys.tolist(), sites[adding].tolist(), strict=True))
+        self._mode[sites] = change.mode
+        self._call[sites] = change.call
+        self._current[sites] = wanted[sites]
+        for built, _ in change.built:
+            self._live[built.set, built.arena] = built
+        self._laid[sites] |= self._pad[sites] != 0
+        called = self._current != 0
+        pairs = np.unique(
+            np.stack([self._current[called], self._arena[called]]).astype(np.int64), axis=1
+        )
+        in_use = {(self._sets[i], arena) for i, arena in pairs.T.tolist()}
+        for key in [key for key in self._live if key not in in_use]:
+            self._parked.append(self._live.pop(key))
+
+
+def _same_low_half(low: int, high: int, other_low: int, other_high: int) -> bool:
+    span = 1 << 32
+    if other_high - other_low >= span:
+        return False  # covers everything: nothing to avoid
+    start = (other_low - low) % span
+    return start < high - low or (low - other_low) % span < other_high - other_low
+
+
+def _trampoline_row(one: Trampoline, state: State) -> NDArray[np.void]:
+    row = np.zeros((), TRAMPOLINE_DTYPE)
+    row["address"], row["bytes"], row["state"] = one.address, one.bytes, state
+    row["section"], row["nr_ops"] = one.section, len(one.set)
+    row["ops"][: min(MAX_SET, len(one.set))] = one.set[:MAX_SET]
+    return row

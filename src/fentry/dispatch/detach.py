@@ -1,0 +1,126 @@
+"""Undoing everything from the registry alone: what `fentry detach` does, whoever attached.
+
+Recovery rule (docs/design/region.md): the text of a site is the original, or a call or jump of
+ours into a code segment.  The original goes back; anything else is left alone and named.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.process.maps import Mapping, read_maps
+from fentry.process.target import Halt, Target
+from fentry.region.layout import Kind, SiteState
+from fentry.region.region import Region, give_back
+from fentry.region.registry import Rows
+from fentry.sites.pad import CALL, JMP
+from fentry.sites.pages import private_runs
+from fentry.sites.patcher import POKE_BYTES, poke, read_pokes
+
+REMOVE_LIMIT_S = 5.0
+_PAUSE_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Sites put back, sites that somebody else changed (left alone), sites no longer mapped."""
+
+    restored: int
+    foreign: tuple[int, ...]
+    unmapped: int
+
+
+def restore_text(halt: Halt, region: Region) -> Restored:
+    """Every site is the original again; the registry says so unless it is a parent's."""
+    sites = region.registry.sites
+    mapped = _in_text(halt.maps, sites["patch"])
+    numbers = np.flatnonzero(mapped)
+    sites_here = sites[mapped]
+    patch = sites_here["patch"].astype(np.uint64)
+    inside = patch // np.uint64(4096) == (patch + np.uint64(POKE_BYTES - 1)) // np.uint64(4096)
+    patch, sites_here, numbers = patch[inside], sites_here[inside], numbers[inside]
+    found = read_pokes(halt.target.memory, patch)
+    original = _original(sites_here)
+    changed = (found != original).any(axis=1)
+    ours = changed & _is_ours(region, patch, found)
+    poke(halt.target.memory, patch[ours], found[ours], original[ours])
+    if not region.registry.is_inherited():
+        sites["state"] = SiteState.NOP
+        region.registry.write_sites(0, sites)
+        region.registry.begin_generation()
+        region.disown()
+    foreign = tuple(int(ip) for ip in sites_here["ip"][changed & ~ours])
+    return Restored(int(ours.sum()), foreign, int((~mapped).sum()))
+
+
+def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIMIT_S) -> int:
+    """Unmap the region once no thread is in its code; bytes that had to stay parked, or 0.
+
+    The text must have been restored.  Tries again for `limit_s` seconds, in short stops.
+    """
+    deadline = time.monotonic() + limit_s
+    patch = region.registry.sites["patch"].astype(np.uint64)
+    runs = private_runs(target.pid, target.memory, read_maps(target.pid), patch)
+    while True:
+        with target.stopped() as halt:
+            if region_is_unused(halt, region):
+                _remove(halt, region, runs)
+                return 0
+        if time.monotonic() > deadline:
+            return sum(s.bytes for s in region.of_kind(Kind.CODE))
+        time.sleep(_PAUSE_S)  # a thread is in a trampoline, or its signal handler runs on top
+
+
+def region_is_unused(halt: Halt, region: Region) -> bool:
+    """Proof that nobody runs our code: no rip and no interrupted context points into it."""
+    code = region.of_kind(Kind.CODE)
+    return not any(s.address <= rip < s.end for rip in halt.rips() for s in code)
+
+
+def _remove(halt: Halt, region: Region, runs: Sequence[tuple[int, int]]) -> None:
+    for segment in region.of_kind(Kind.CODE):
+        halt.clear_rseq(segment.address, segment.end)
+    for i in range(0, len(runs), 6):
+        halt.remote.run([give_back(start, end - start) for start, end in runs[i : i + 6]])
+    region.remove_all(halt.remote)
+
+
+def _original(sites: Rows) -> NDArray[np.uint8]:
+    text = np.ascontiguousarray(sites["original"]).view(np.uint8).reshape(-1, 16)
+    return np.ascontiguousarray(text[:, :POKE_BYTES])
+
+
+def _in_text(maps: Sequence[Mapping], patch: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    text = [m for m in maps if m.perms.startswith("r-x")]
+    starts = np.array([m.start for m in text], np.uint64)
+    ends = np.array([m.end for m in text], np.uint64)
+    if not len(text):
+        return np.zeros(len(patch), np.bool_)
+    i = np.searchsorted(starts, patch, side="right").astype(np.int64) - 1
+    result: NDArray[np.bool_] = (i >= 0) & (patch + np.uint64(POKE_BYTES) <= ends[i])
+    return result
+
+
+def _is_ours(
+    region: Region, patch: NDArray[np.uint64], found: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    branch = (found[:, 0] == CALL) | (found[:, 0] == JMP)
+    distance = np.ascontiguousarray(found[:, 1:5]).view("<i4").ravel().astype(np.int64)
+    target = patch.astype(np.int64) + POKE_BYTES + distance
+    inside = np.zeros(len(patch), np.bool_)
+    for segment in region.of_kind(Kind.CODE):
+        inside |= (target >= segment.address) & (target < segment.end)
+    result: NDArray[np.bool_] = branch & inside
+    return result
+
+
+def owner_is_other(region: Region) -> int:
+    """The pid of another living controller that owns the region, 0 if there is none."""
+    owner = region.owner()
+    return 0 if owner == os.getpid() else owner

@@ -1,0 +1,45 @@
+"""The heart, pure: from all ops and all sites to what every site must call.
+
+A site with the ops {A, B} gets the set (B, A), newest first as in the kernel; each distinct set
+gets one trampoline.  The order of registrations and removals that led here does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.dispatch.ops import Ops
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What each site calls: `wanted` is int32[n], an index into `sets`; sets[0] is empty."""
+
+    sets: tuple[tuple[int, ...], ...]
+    wanted: NDArray[np.int32]
+
+
+def make_plan(ops: Sequence[Ops], traceable: NDArray[np.bool_]) -> Plan:
+    """The plan for these ops over sites of which `traceable` says who has one: bool[n]."""
+    newest_first = sorted(ops, key=lambda one: -one.id)
+    n = len(traceable)
+    if not newest_first:
+        return Plan(((),), np.zeros(n, np.int32))
+    members = np.stack([one.members & traceable for one in newest_first])
+    packed = np.packbits(members, axis=0).T
+    rows = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
+    values, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    sets: list[tuple[int, ...]] = [()]
+    index = np.zeros(len(values), np.int32)
+    for i, site in enumerate(first.tolist()):
+        chosen = tuple(
+            one.id for one, wanted in zip(newest_first, members[:, site], strict=True) if wanted
+        )
+        if chosen:
+            index[i] = len(sets)
+            sets.append(chosen)
+    return Plan(tuple(sets), index[inverse.ravel()])
