@@ -1,0 +1,161 @@
+"""Names of addresses: which symbol an ip or a return address lies in, for whole columns.
+
+Addresses repeat, so a cache by hash answers nearly all of them with one gather; only addresses
+not met before are searched for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import translate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.events.columns import Addresses
+from fentry.formats.id_cache import IdCache, Ids
+from fentry.formats.tracefile_layout import NO_MODULE
+from fentry.formats.tracefile_reader import TraceReader
+
+_MAX_UNKNOWN = 1 << 16
+
+
+class SymbolNames:
+    """Names by id: ids below len(symbols) are symbols in order of ip, others plain addresses.
+
+    `names` are the names by id and grow by "0x…" (as the kernel prints an address without a
+    symbol) when addresses of no symbol are met.  At most 65,536 such are remembered; beyond
+    that `forget_unknown` drops them, after which ids of earlier answers are void.
+    """
+
+    def __init__(
+        self,
+        ips: Addresses,
+        sizes: Addresses,
+        names: Sequence[bytes],
+        modules: Sequence[bytes] = (),
+    ) -> None:
+        order = np.argsort(ips, kind="stable")
+        if len(order):
+            # of several symbols at one ip the last that was written holds
+            last = np.append(ips[order][1:] != ips[order][:-1], True)
+            order = order[last]
+        self._starts = ips[order]
+        self._sizes = np.maximum(sizes[order], np.uint64(1))
+        self.names = [names[place] for place in order.tolist()]
+        self.modules = [modules[place] if modules else b"" for place in order.tolist()]
+        self.nr_symbols = len(self.names)
+        self._unknown: dict[int, int] = {}
+        self.version = 0
+        self._ip_cache = IdCache(self._search_ips)
+        self._return_cache = IdCache(self._search_returns)
+
+    @classmethod
+    def of_trace(cls, trace: TraceReader) -> SymbolNames:
+        """The symbols of a trace; control bytes in names and paths become `?`."""
+        paths = [
+            printable(module.path.encode("utf-8", "surrogateescape")) for module in trace.modules
+        ]
+        modules = [
+            paths[module] if module != NO_MODULE and module < len(paths) else b""
+            for module in trace.symbols["module"].tolist()
+        ]
+        names = [printable(name) for name in trace.symbol_names]
+        return cls(trace.symbols["ip"], trace.symbols["size_bytes"], names, modules)
+
+    def of_ips(self, ips: Addresses) -> Ids:
+        """The id of the name of each function entry."""
+        return self._ip_cache.of(ips)
+
+    def of_returns(self, parent_ips: Addresses) -> Ids:
+        """The id of the name of the function that each return address leads back into.
+
+        Looked up is the byte before it, which belongs to the call: a call that never returns may
+        be the last instruction of its function.  The address itself is tried after that, for
+        return addresses that no call made (the signal restorer).
+        """
+        return self._return_cache.of(parent_ips)
+
+    def forget_unknown(self) -> bool:
+        """Whether so many plain addresses had been named that they were dropped."""
+        if len(self._unknown) < _MAX_UNKNOWN:
+            return False
+        self._unknown.clear()
+        self.version += 1
+        del self.names[self.nr_symbols :]
+        del self.modules[self.nr_symbols :]
+        self._ip_cache.clear()
+        self._return_cache.clear()
+        return True
+
+    def matching(self, patterns: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of the present names match one of the globs `NAME` or `MODULE!NAME`.
+
+        A module matches by its path, its file name, or that without what follows `.so` or a
+        version (`libc` matches /usr/lib/libc.so.6).
+        """
+        wanted = [_Pattern(pattern) for pattern in patterns]
+        return np.array(
+            [
+                any(pattern.matches(name, module) for pattern in wanted)
+                for name, module in zip(self.names, self.modules, strict=True)
+            ],
+            np.bool_,
+        )
+
+    def _search_ips(self, ips: Addresses) -> Ids:
+        return self._with_unknown(ips, self._containing(ips))
+
+    def _search_returns(self, parent_ips: Addresses) -> Ids:
+        ids = self._containing(parent_ips - np.uint64(1))
+        ids = np.where(ids < 0, self._containing(parent_ips), ids)
+        return self._with_unknown(parent_ips, ids)
+
+    def _with_unknown(self, addresses: Addresses, ids: Ids) -> Ids:
+        for place in np.flatnonzero(ids < 0).tolist():
+            ids[place] = self._unknown_id(int(addresses[place]))
+        return ids
+
+    def _containing(self, addresses: Addresses) -> Ids:
+        if not self.nr_symbols:
+            return np.full(len(addresses), -1, np.intp)
+        place = np.searchsorted(self._starts, addresses, "right") - 1
+        near = np.maximum(place, 0)
+        inside = (place >= 0) & (addresses - self._starts[near] < self._sizes[near])
+        return np.where(inside, near, -1)
+
+    def _unknown_id(self, address: int) -> int:
+        found = self._unknown.get(address)
+        if found is None:
+            found = self._unknown[address] = len(self.names)
+            self.names.append(b"0x%08x" % address)
+            self.modules.append(b"")
+            self.version += 1
+        return found
+
+
+class _Pattern:
+    def __init__(self, text: str) -> None:
+        module, mark, name = text.rpartition("!")
+        self._name = re.compile(translate(name).encode("utf-8", "surrogateescape"))
+        self._module = re.compile(translate(module).encode("utf-8", "surrogateescape"))
+        self._any_module = not mark
+
+    def matches(self, name: bytes, module: bytes) -> bool:
+        if not self._name.match(name):
+            return False
+        if self._any_module:
+            return True
+        file_name = module.rpartition(b"/")[2]
+        bare = re.split(rb"[-.][0-9]|\.so", file_name)[0]
+        return any(self._module.match(form) for form in (module, file_name, bare))
+
+
+_CONTROL = bytes(byte if byte >= 0x20 and byte != 0x7F else ord("?") for byte in range(256))
+
+
+def printable(name: bytes) -> bytes:
+    """`name` with control bytes replaced by `?`: a target chooses its names, and a terminal or
+    a parser of lines must not be led astray by them."""
+    return name.translate(_CONTROL)

@@ -1,0 +1,308 @@
+"""TraceWriter: appends sections to a trace file, pipe or descriptor.
+
+Records go from the caller's memory to the kernel in one writev, without a copy and without
+work per record.  Memory is bounded: the list of sections is itself written out every
+INDEX_ENTRIES sections, as a chain that END points to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import select
+import stat
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.errors import BadInput, TraceFileError
+from fentry.events.clock import ClockPair
+from fentry.formats import tracefile_layout as layout
+from fentry.formats import tracefile_payloads as payloads
+from fentry.formats.tracefile_layout import SectionKind
+
+_ZEROS = bytes(layout.SECTION_ALIGN)
+
+_MODE = 0o600  # a trace holds addresses, which undo address space randomisation, and names
+
+_CAUSES = {
+    errno.ENOSPC: ("the disk is full", "free space and record again, or choose another -o"),
+    errno.EDQUOT: ("the disk quota is used up", "free space and record again"),
+    errno.EFBIG: ("the file size limit is reached", "raise it with ulimit -f, or record less"),
+    errno.EPIPE: ("the reader of the pipe has gone", "keep it running, or write to a file"),
+    errno.EACCES: ("no permission", "choose a path you may write to with -o"),
+    errno.EROFS: ("the file system is read-only", "choose another path with -o"),
+    errno.ENOENT: ("the folder does not exist", "create it, or choose another path with -o"),
+    errno.EISDIR: ("it is a folder", "give the name of a file with -o"),
+}
+
+
+class TraceWriter:
+    """A trace file being written; a context manager that ends in close().
+
+    `target` is a path, or an open descriptor of a file, pipe or socket, which stays the
+    caller's to close.  A new file has mode 0600.  An existing fentry trace or empty file is
+    replaced (by a new inode: whoever reads the old one keeps it); any other regular file is
+    refused with TraceFileError.
+
+    Every write_ method raises TraceFileError when the bytes cannot be written.  After that the
+    file ends with its last whole section, further writes are refused with the same error, and
+    close() does not write END; what is in the file stays readable.
+    """
+
+    def __init__(self, target: str | os.PathLike[str] | int, meta: payloads.TraceMeta) -> None:
+        if meta.record_bytes not in (16, 24) or meta.capacity <= 0:
+            raise BadInput(
+                f"cannot write records of {meta.record_bytes} bytes "
+                f"from a ring of {meta.capacity} records",
+                cause="records have 16 or 24 bytes and a ring has at least one",
+            )
+        self.meta = meta
+        self._owns_fd = not isinstance(target, int)
+        self._name = "descriptor" if isinstance(target, int) else os.fspath(target)
+        self._fd = target if isinstance(target, int) else _create(Path(target))
+        self._start, self._regular = _start_of(self._fd)
+        self._offset = 0
+        self._sequence = 0
+        self._records = 0
+        self._last_index = 0
+        self._index: list[tuple[int, int, int, int, int, int]] = []
+        self._error: TraceFileError | None = None
+        self._closed = False
+        self._file_id = secrets.randbits(32)
+        try:
+            self._write([_file_header(self._file_id)])
+            self._section(SectionKind.META, payloads.encode_meta(meta))
+        except TraceFileError:
+            self.close()
+            raise
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of whole sections written so far, file header included."""
+        return self._offset
+
+    @property
+    def records_written(self) -> int:
+        """Records written so far."""
+        return self._records
+
+    def write_records(self, cpu: int, first_position: int, records: memoryview) -> None:
+        """Append the records of one CPU whose first has position `first_position`.
+
+        `records` is any contiguous buffer of whole records, exactly as they lie in the ring;
+        nothing is written for an empty one.  Raises BadInput for a part of a record.
+        """
+        view = memoryview(records).cast("B")
+        count, rest = divmod(len(view), self.meta.record_bytes)
+        if rest:
+            raise BadInput(
+                f"cannot write {len(view)} bytes of records of CPU {cpu}",
+                cause=f"that is not a multiple of {self.meta.record_bytes} bytes",
+            )
+        if not count:
+            return
+        head = layout.RECORDS_STRUCT.pack(
+            cpu, self.meta.record_bytes, first_position, count, self.meta.capacity
+        )
+        self._section(SectionKind.RECORDS, head, view, cpu=cpu, records=count)
+        self._records += count
+
+    def write_sites(self, keys: NDArray[np.uint32], ips: NDArray[np.uint64]) -> None:
+        """Say that site key keys[i] stands for the function entry ips[i]; keys are not reused."""
+        self._section(SectionKind.SITES, payloads.encode_sites(keys, ips))
+
+    def write_symbols(self, symbols: Sequence[payloads.Symbol]) -> None:
+        """Name functions; `module` counts over all modules written, in order, from 0."""
+        self._section(SectionKind.SYMBOLS, payloads.encode_symbols(symbols))
+
+    def write_modules(self, modules: Sequence[payloads.Module]) -> None:
+        """Add files mapped in the target to the trace's list."""
+        self._section(SectionKind.MODULES, payloads.encode_modules(modules))
+
+    def write_tasks(self, tasks: Sequence[payloads.Task]) -> None:
+        """Name threads; a thread may be named again later."""
+        self._section(SectionKind.TASKS, payloads.encode_tasks(tasks))
+
+    def write_clock(self, pairs: Sequence[ClockPair]) -> None:
+        """Add moments seen on all clocks; needed before the first record and after the last."""
+        self._section(SectionKind.CLOCK, payloads.encode_clock(pairs))
+
+    def write_losses(self, losses: Sequence[payloads.CpuLosses]) -> None:
+        """State the counts of some CPUs since tracing began; the last statement holds."""
+        self._section(SectionKind.LOSSES, payloads.encode_losses(losses))
+
+    def write_event(self, kind: str, time_ns: int, **fields: payloads.Json) -> None:
+        """Note what happened to the trace itself: "stop", "gap", "detach" ... with its fields."""
+        value: dict[str, payloads.Json] = {"kind": kind, "time_ns": time_ns, **fields}
+        self._section(SectionKind.EVENTS, payloads.encode_json(value))
+
+    def close(self) -> None:
+        """Write the index and END unless a write had failed; close the file if we opened it."""
+        if self._closed:
+            return
+        try:
+            if self._error is None:
+                self._write_end()
+        finally:
+            self._closed = True
+            if self._owns_fd:
+                os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write_end(self) -> None:
+        if self._index:
+            self._write_index()
+        end = np.array(
+            (self._offset, self._last_index, self._sequence, self._records, time.time_ns()),
+            layout.END_PAYLOAD,
+        )
+        self._section(SectionKind.END, end.tobytes())
+
+    def _write_index(self) -> None:
+        head = np.array((self._last_index, len(self._index)), layout.INDEX_HEADER)
+        entries = np.array(self._index, layout.INDEX_ENTRY)
+        offset = self._offset
+        self._index.clear()
+        self._section(SectionKind.INDEX, head.tobytes() + entries.tobytes())
+        self._last_index = offset
+
+    def _section(
+        self,
+        kind: SectionKind,
+        head: bytes,
+        bulk: memoryview | None = None,
+        *,
+        cpu: int = 0,
+        records: int = 0,
+    ) -> None:
+        # The checksum covers `head` only: `bulk` is shared memory that may change meanwhile.
+        if self._closed:
+            raise TraceFileError(f"cannot write to {self._name}", cause="it is closed")
+        payload_bytes = len(head) + (0 if bulk is None else len(bulk))
+        header = layout.SECTION_STRUCT.pack(
+            layout.SECTION_MAGIC,
+            kind,
+            0,
+            payload_bytes,
+            self._sequence & 0xFFFF_FFFF,
+            self._file_id,
+            zlib.crc32(head),
+            0,
+        )[:-4]
+        parts: list[bytes | memoryview] = [header + zlib.crc32(header).to_bytes(4, "little") + head]
+        if bulk is not None:
+            parts.append(bulk)
+        if layout.padding(payload_bytes):
+            parts.append(_ZEROS[: layout.padding(payload_bytes)])
+        offset = self._offset
+        self._write(parts)
+        if kind not in (SectionKind.INDEX, SectionKind.END):
+            self._index.append((offset, payload_bytes, self._sequence, kind, cpu, records))
+        self._sequence += 1
+        if len(self._index) >= layout.INDEX_ENTRIES:
+            self._write_index()
+
+    def _write(self, parts: list[bytes | memoryview]) -> None:
+        if self._error is not None:
+            raise self._error
+        wanted = sum(len(part) for part in parts)
+        try:
+            _write_all(self._fd, parts)
+        except OSError as error:
+            self._error = _cannot(self._name, "write to", error, self._offset)
+            self._cut_to_whole_sections()
+            raise self._error from error
+        self._offset += wanted
+
+    def _cut_to_whole_sections(self) -> None:
+        if not self._regular:
+            return
+        try:
+            os.ftruncate(self._fd, self._start + self._offset)
+            os.lseek(self._fd, self._start + self._offset, os.SEEK_SET)
+        except OSError as error:
+            # a reader leaves the cut section out by itself; only say that it is there
+            assert self._error is not None
+            self._error.add_note(f"the unfinished section could not be cut off: {error}")
+
+
+def _write_all(fd: int, parts: list[bytes | memoryview]) -> None:
+    # One writev is the rule; it comes back short on signals, pipes, limits and above 2 GiB.
+    queue = [memoryview(part) for part in parts]
+    while queue:
+        try:
+            written = os.writev(fd, queue)
+        except BlockingIOError:  # somebody made our pipe non-blocking
+            select.select([], [fd], [])
+            continue
+        while queue and written >= len(queue[0]):
+            written -= len(queue.pop(0))
+        if queue and written:
+            queue[0] = queue[0][written:]
+
+
+def _create(path: Path) -> int:
+    try:
+        path = path.resolve() if path.is_symlink() else path
+        if path.exists():
+            if not path.is_file():
+                return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            _refuse_unless_replaceable(path)
+            path.unlink()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return os.open(path, flags, _MODE)
+    except OSError as error:
+        raise _cannot(str(path), "create", error, 0) from error
+
+
+def _refuse_unless_replaceable(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(layout.FILE_MAGIC))
+    if start not in (b"", layout.FILE_MAGIC):
+        raise TraceFileError(
+            f"cannot write a trace to {path}",
+            cause="it exists and is not a fentry trace",
+            remedy="another name with -o, or remove the file",
+        )
+
+
+def _start_of(fd: int) -> tuple[int, bool]:
+    # where our first byte will lie, and whether an unfinished section can be cut off
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return 0, False
+    return os.lseek(fd, 0, os.SEEK_CUR), True
+
+
+def _file_header(file_id: int) -> bytes:
+    header = np.zeros((), layout.FILE_HEADER)
+    header["magic"] = layout.FILE_MAGIC
+    header["version"] = layout.VERSION
+    header["header_bytes"] = layout.FILE_HEADER.itemsize
+    header["file_id"] = file_id
+    header["created_ns"] = time.time_ns()
+    header["header_crc"] = zlib.crc32(header.tobytes()[:-4])
+    return header.tobytes()
+
+
+def _cannot(name: str, verb: str, error: OSError, offset: int) -> TraceFileError:
+    usual = (os.strerror(error.errno or 0), "another path with -o")
+    cause, remedy = _CAUSES.get(error.errno or 0, usual)
+    return TraceFileError(f"cannot {verb} {name}", offset=offset, cause=cause, remedy=remedy)
