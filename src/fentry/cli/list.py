@@ -1,0 +1,117 @@
+"""fentry list: the functions of a process or file, what can be traced, and why not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from fentry.errors import BadInput, SymbolNotFound
+from fentry.process.target import Target
+from fentry.session import Functions
+from fentry.sites.find import analyse
+from fentry.sites.site import SiteKind, reasons_by_value
+from fentry.sites.table import SiteTable
+from fentry.symbols.elf import ElfImage
+from fentry.symbols.module import Module, module_of_file
+from fentry.symbols.table import SymbolTable
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One function: ip in the target (or vaddr of a file), reason "" if it can be traced."""
+
+    module: str
+    name: str
+    ip: int
+    reason: str
+
+
+@click.command(name="list")
+@click.option("-p", "--pid", type=int, help="A live process.")
+@click.option("--refused", is_flag=True, help="Only functions that cannot be traced.")
+@click.option("--count", "only_counts", is_flag=True, help="Only the counts by reason.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines.")
+@click.argument("words", nargs=-1, metavar="[FILE] [GLOB...]")
+def list_(
+    pid: int | None, refused: bool, only_counts: bool, as_json: bool, words: tuple[str, ...]
+) -> None:
+    """List functions of a process (-p PID) or of a FILE that match the GLOBs (MODULE!GLOB).
+
+    Each line is MODULE!NAME and, behind a tab, why it cannot be traced. Nothing is stopped.
+    """
+    file, patterns = (words[0], words[1:]) if pid is None and words else ("", words)
+    if pid is None and not file:
+        raise BadInput("say which functions: -p PID, or a FILE", remedy="fentry list -h")
+    listed = [
+        one
+        for one in (_of_process(pid, patterns) if pid is not None else _of_file(file, patterns))
+        if one.reason or not refused
+    ]
+    if not only_counts:
+        for one in listed:
+            click.echo(_line(one, as_json))
+    traceable = sum(not one.reason for one in listed)
+    click.echo(
+        f"{traceable} traceable + {len(listed) - traceable} refused = {len(listed)}", err=True
+    )
+    for reason, count in Counter(one.reason for one in listed if one.reason).most_common():
+        click.echo(f"{count:8} {reason}", err=not only_counts)
+
+
+def _line(one: Listed, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(
+            {
+                "module": one.module,
+                "name": one.name,
+                "ip": one.ip,
+                "traceable": not one.reason,
+                "reason": one.reason,
+            }
+        )
+    return f"{one.module}!{one.name}" + (f"\t{one.reason}" if one.reason else "")
+
+
+def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
+    target = Target(pid)
+    try:
+        functions = Functions(pid, target)
+        yield from _rows(functions.modules, functions.table, functions.symbols, patterns)
+    finally:
+        target.close()
+
+
+def _of_file(path: str, patterns: tuple[str, ...]) -> Iterator[Listed]:
+    if not os.path.isfile(path):
+        raise BadInput(f"no such file: {path}", remedy="-p PID for a process")
+    module = module_of_file(path, ElfImage.open(path))
+    table = SiteTable.build([(0, analyse(module.image))])
+    yield from _rows([module], table, SymbolTable([module]), patterns)
+
+
+def _rows(
+    modules: list[Module], table: SiteTable, symbols: SymbolTable, patterns: tuple[str, ...]
+) -> Iterator[Listed]:
+    chosen: set[int] = set()
+    for pattern in patterns or ("*",):
+        found = symbols.match(pattern)
+        if not len(found):
+            near = symbols.near(pattern)
+            raise SymbolNotFound(
+                f"no function matches {pattern!r}",
+                near=tuple(near),
+                remedy=f"near names: {', '.join(near)}" if near else "",
+            )
+        chosen.update(found.tolist())
+    reasons = reasons_by_value()
+    for i, ip in enumerate(table.ip.tolist()):
+        if ip in chosen:
+            name, _, _ = symbols.resolve(ip)
+            refused = table.kind[i] == SiteKind.REFUSED
+            reason = reasons[int(table.reason[i])].text if refused else ""
+            yield Listed(modules[int(table.module[i])].name, name, ip, reason)

@@ -1,0 +1,206 @@
+"""fentry report: a trace file as text, JSON lines or a table of counts.
+
+Text goes to stdout, what there is to say about the trace to stderr: damage in two lines, then
+one line of totals.  When the reader of stdout goes away (`| head`) report stops quietly with
+exit status 141, which is 128 + SIGPIPE: what a shell shows for any command that ends so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.errors import FentryError
+from fentry.events.columns import Events
+from fentry.formats import text
+from fentry.formats.symbol_names import SymbolNames
+from fentry.formats.table import FunctionCounts, count_json, count_table
+from fentry.formats.task_names import TaskNames
+from fentry.formats.tracefile import TraceReader
+
+DEFAULT_INPUT = "trace.fentry"
+
+EXIT_BROKEN_PIPE = 141
+
+_EPILOG = """
+Exit status: 0, 10 when nothing of the file can be read, 141 when the reader of the output went
+away. A damaged or unfinished file is shown as far as it is whole, with status 0.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "-i", "--input", "path", default=DEFAULT_INPUT, show_default=True, help="Trace file, or -."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON lines; with --counts one JSON array.")
+@click.option("--counts", is_flag=True, help="Calls of each function instead of every call.")
+@click.option("-F", "--filter", "wanted", multiple=True, help="Only functions matching this glob.")
+@click.option("-N", "--notrace", "unwanted", multiple=True, help="No functions matching it.")
+@click.option("--tid", "tids", multiple=True, type=int, help="Only this thread.")
+@click.option("--head", type=click.IntRange(min=0), help="Only the first so many events.")
+def report(
+    path: str,
+    as_json: bool,
+    counts: bool,
+    wanted: tuple[str, ...],
+    unwanted: tuple[str, ...],
+    tids: tuple[int, ...],
+    head: int | None,
+) -> None:
+    """Show a recorded trace.
+
+    Globs match function names; MODULE!NAME narrows to a module.
+    """
+    try:
+        with TraceReader("/dev/stdin" if path == "-" else path) as trace:
+            symbols = SymbolNames.of_trace(trace)
+            chosen = _Selection(symbols, wanted, unwanted, tids, head)
+            out = sys.stdout.buffer
+            if counts:
+                _write_counts(trace, symbols, chosen, out, as_json=as_json)
+            else:
+                _write_lines(trace, symbols, chosen, out, as_json=as_json)
+            out.flush()
+            _report_damage(trace)
+            _report_totals(trace, chosen.shown)
+    except BrokenPipeError:
+        _silence_stdout()
+        raise SystemExit(EXIT_BROKEN_PIPE) from None
+    except FentryError as error:
+        click.echo(f"fentry: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        _silence_stdout()
+        cause = os.strerror(error.errno or 0).lower()
+        click.echo(f"fentry: cannot write the report\n  cause: {cause}", err=True)
+        raise SystemExit(1) from None
+
+
+class _Selection:
+    # which events to show; counts those it let through
+
+    def __init__(
+        self,
+        symbols: SymbolNames,
+        wanted: tuple[str, ...],
+        unwanted: tuple[str, ...],
+        tids: tuple[int, ...],
+        head: int | None,
+    ) -> None:
+        self._symbols = symbols
+        self._wanted = wanted
+        self._unwanted = unwanted
+        self._tids = np.array(tids, np.int64)
+        self.head = head
+        self._mask: NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._mask_version = -1
+        self.shown = 0
+
+    def of(self, stream: Iterator[Events]) -> Iterator[Events]:
+        if self.head == 0:
+            return
+        for events in stream:
+            if self._wanted or self._unwanted:
+                ids = self._symbols.of_ips(events.ip)
+                events = events.take(self._name_mask()[ids])
+            if len(self._tids):
+                events = events.take(np.isin(events.tid, self._tids))
+            if self.head is not None:
+                events = events.take(slice(0, self.head - self.shown))
+            self.shown += len(events)
+            yield events
+            if self.head is not None and self.shown >= self.head:
+                return
+
+    def _name_mask(self) -> NDArray[np.bool_]:
+        if self._mask_version != self._symbols.version or not len(self._mask):
+            mask = np.ones(len(self._symbols.names), np.bool_)
+            if self._wanted:
+                mask &= self._symbols.matching(self._wanted)
+            if self._unwanted:
+                mask &= ~self._symbols.matching(self._unwanted)
+            self._mask, self._mask_version = mask, self._symbols.version
+        return self._mask
+
+
+def _write_lines(
+    trace: TraceReader, symbols: SymbolNames, chosen: _Selection, out: BinaryIO, *, as_json: bool
+) -> None:
+    tasks = TaskNames(trace.tasks)
+    form: text.JsonLines | text.FunctionText
+    if as_json:
+        form = text.JsonLines(symbols, tasks)
+    else:
+        form = text.FunctionText(symbols, tasks)
+        overrun = sum(cpu.overrun for cpu in trace.losses)
+        written = trace.records + overrun
+        cpus = trace.meta.nr_cpus
+        out.write(text.function_header(entries=trace.records, written=written, nr_cpus=cpus))
+    for events in chosen.of(trace.merged()):
+        for start in range(0, len(events), text.LINES_AT_ONCE):
+            out.write(form.lines(events.take(slice(start, start + text.LINES_AT_ONCE))))
+
+
+def _write_counts(
+    trace: TraceReader, symbols: SymbolNames, chosen: _Selection, out: BinaryIO, *, as_json: bool
+) -> None:
+    table = FunctionCounts(symbols)
+    # only the first N need an order
+    stream = trace.batches() if chosen.head is None else trace.merged()
+    for events in chosen.of(stream):
+        table.add(events)
+    if as_json:
+        out.write(count_json(table.rows()).encode())
+        return
+    width = shutil.get_terminal_size((120, 24)).columns
+    out.write(count_table(table.rows(), width=width).encode())
+
+
+def _report_damage(trace: TraceReader) -> None:
+    if not trace.damage:
+        return
+    first = trace.damage[0]
+    more = f" (and {len(trace.damage) - 1} more)" if len(trace.damage) > 1 else ""
+    what = "is not complete" if _only_unfinished(trace) else "is damaged"
+    click.echo(f"fentry: {trace.path} {what}: what is whole was read", err=True)
+    click.echo(f"  cause: at byte {first.offset}: {first.what}{more}", err=True)
+
+
+def _report_totals(trace: TraceReader, shown: int) -> None:
+    losses = trace.losses
+    parts = [f"{shown} of {trace.records} events"]
+    parts.append(f"{sum(cpu.dropped_events for cpu in losses)} dropped")
+    for count, word in (
+        (sum(cpu.overrun for cpu in losses), "overrun"),
+        (sum(cpu.incomplete for cpu in losses), "incomplete"),
+        (trace.torn, "torn"),
+        (trace.late, "out of order"),
+    ):
+        if count:
+            parts.append(f"{count} {word}")
+    parts.append(_damage_in_short(trace))
+    click.echo(", ".join(parts), err=True)
+
+
+def _only_unfinished(trace: TraceReader) -> bool:
+    return not trace.complete and len(trace.damage) == 1
+
+
+def _damage_in_short(trace: TraceReader) -> str:
+    places = len(trace.damage)
+    if _only_unfinished(trace):
+        return "no END"
+    return f"damaged in {places} place{'s' * (places > 1)}" if places else "no damage"
+
+
+def _silence_stdout() -> None:
+    # the interpreter flushes stdout once more when it ends, and would complain
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)

@@ -1,0 +1,117 @@
+"""fentry status: what is attached to a process, as its registry has it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import numpy as np
+
+from fentry.errors import RegionError
+from fentry.process.maps import read_maps
+from fentry.process.proc import command_of
+from fentry.process.target import Target
+from fentry.region.layout import Kind, SiteState, State
+from fentry.region.region import Region
+from fentry.symbols.module import load_modules
+from fentry.symbols.table import SymbolTable
+
+CALLBACKS = {1: "record", 2: "count"}
+
+
+@click.command()
+@click.option("-p", "--pid", type=int, required=True, help="The process.")
+@click.option("--sites", "show_sites", is_flag=True, help="Every site that calls something.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(pid: int, show_sites: bool, as_json: bool) -> None:
+    """Show which ops are attached to a process and which functions call what.
+
+    Nothing is stopped.
+    """
+    target = Target(pid)
+    try:
+        found = describe(target, show_sites)
+    finally:
+        target.close()
+    click.echo(json.dumps(found) if as_json else _text(found), nl=as_json)
+
+
+def describe(target: Target, with_sites: bool) -> dict[str, Any]:
+    """What the registry of a process says, as plain values."""
+    found: dict[str, Any] = {"pid": target.pid, "state": "not traced"}
+    try:
+        region = Region.open(target.memory, read_maps(target.pid))
+    except RegionError as error:
+        return found | {"state": "unfinished", "why": error.what}
+    if region is None:
+        return found
+    registry = region.registry
+    inherited, owner = registry.is_inherited(), region.owner()
+    sites = registry.sites
+    calling = sites[sites["state"] == SiteState.CALL]
+    found["state"] = "inherited by fork, silent" if inherited else "traced"
+    found["owner"] = owner
+    found["generation"] = int(registry.header["generation"])
+    found["sites"] = len(calling)
+    found["ops"] = [
+        {
+            "id": int(row["id"]),
+            "callback": CALLBACKS.get(int(row["callback"]), "?"),
+            "filter": bytes(row["filter"]).decode(errors="replace"),
+            "functions": int(row["nr_sites"]),
+        }
+        for row in registry.ops[registry.ops["state"] == State.LIVE]
+    ]
+    found["bytes"] = {
+        kind.name.lower(): sum(s.bytes for s in region.of_kind(kind)) for kind in Kind
+    }
+    found["bytes"]["registry"] = registry.bytes
+    if with_sites:
+        found["calls"] = _calls(target, region, calling)
+    return found
+
+
+def _calls(target: Target, region: Region, calling: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+    modules = load_modules(target.pid, read_maps(target.pid), target.memory.read_some)
+    symbols = SymbolTable(modules)
+    trampolines = region.registry.trampolines
+    calls = []
+    for row in calling[np.argsort(calling["ip"])]:
+        name, _, module = symbols.resolve(int(row["ip"]))
+        count = int(trampolines[int(row["trampoline"])]["nr_ops"])
+        calls.append(
+            {
+                "name": name,
+                "module": module.name if module else "",
+                "ip": int(row["ip"]),
+                "ops": count,
+                "trampoline": int(row["call"]),
+            }
+        )
+    return calls
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = [f"{found['pid']}: {found['state']}"]
+    if "why" in found:
+        lines[0] += f" ({found['why']})"
+    if "ops" in found:
+        owner = found["owner"]
+        by = f"process {owner} ({command_of(owner)})" if owner else "nobody: its controller is gone"
+        lines.append(f"  owner       {by}")
+        lines.append(f"  generation  {found['generation']}")
+        lines.append(f"  sites       {found['sites']}")
+        sizes = ", ".join(
+            f"{kind} {count >> 10}K" for kind, count in found["bytes"].items() if count
+        )
+        lines.append(f"  memory      {sizes}")
+        for ops in found["ops"]:
+            lines.append(
+                f"  ops {ops['id']:<7} {ops['callback']} {ops['filter']} "
+                f"({ops['functions']} functions)"
+            )
+    for call in found.get("calls", ()):
+        where = f" [{call['module']}]" if call["module"] else ""
+        lines.append(f"{call['name']}{where} ({call['ops']})\ttramp: {call['trampoline']:#x}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,564 @@
+"""One attach: the target, its functions, its ring, and the ops registered here."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.dispatch.apply import Dispatcher
+from fentry.dispatch.detach import (
+    owner_is_other,
+    region_is_unused,
+    remove_region,
+    restore_text,
+)
+from fentry.dispatch.ops import Callback, Ops
+from fentry.dispatch.plan import make_plan
+from fentry.errors import BadInput, FentryError, LockError, RegionError, SymbolNotFound, TargetGone
+from fentry.process.maps import read_maps
+from fentry.process.proc import command_of, possible_cpus
+from fentry.process.shared import SharedMemory
+from fentry.process.start import start
+from fentry.process.target import CpuTraits, Target
+from fentry.region import layout as region_layout
+from fentry.region.layout import OPS_DTYPE, OPS_ROWS, Kind, State
+from fentry.region.region import Region, Segment, remove_orphans
+from fentry.region.registry import find_registry
+from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
+from fentry.ring.layout import MODE_DISCARD
+from fentry.ring.reader import Batch, Reader, Stats
+from fentry.sites.cached import analyse_cached
+from fentry.sites.table import SiteTable
+from fentry.symbols.module import Module, load_modules
+from fentry.symbols.table import SymbolTable
+from fentry.trampolines.arena import Arena, neighbourhoods
+from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
+
+BUFFER_BYTES = 4 << 20
+COUNT_SLOTS = 8
+
+_HELD_BACK_S = 0.25
+_SPARE_SITES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to attach: bytes of ring a CPU, mode of a full ring, record size, longest stop."""
+
+    buffer_bytes: int = BUFFER_BYTES
+    mode: int = MODE_DISCARD
+    record_bytes: int = 24
+    max_stop_s: float = 1.0
+
+
+class Functions:
+    """The functions of a target: modules, names, sites. Made without touching the target."""
+
+    def __init__(self, pid: int, target: Target) -> None:
+        self.modules: list[Module] = load_modules(pid, read_maps(pid), target.memory.read_some)
+        self.symbols = SymbolTable(self.modules)
+        self.table = SiteTable.build(
+            [(module.bias, analyse_cached(module)) for module in self.modules]
+        )
+
+    def match(self, wanted: Sequence[str], notrace: Sequence[str]) -> NDArray[np.bool_]:
+        """Which functions the patterns choose: bool[n] over the table's rows.
+
+        Raises SymbolNotFound when a wanted pattern matches nothing, BadInput when malformed.
+        """
+        chosen = np.zeros(len(self.table), np.bool_)
+        for pattern in wanted or ("*",):
+            found = self._matches(pattern)
+            if not found.any():
+                near = self.symbols.near(pattern)
+                raise SymbolNotFound(
+                    f"no function matches {pattern!r}",
+                    near=tuple(near),
+                    cause="no module of the target has it",
+                    remedy=f"near names: {', '.join(near)}" if near else "fentry list -p PID",
+                )
+            chosen |= found
+        for pattern in notrace:
+            chosen &= ~self._matches(pattern)
+        return chosen
+
+    def _matches(self, pattern: str) -> NDArray[np.bool_]:
+        rows = self.table.rows_of(np.asarray(self.symbols.match(pattern), np.uint64))
+        found = np.zeros(len(self.table), np.bool_)
+        found[rows[rows >= 0]] = True
+        return found
+
+
+class Session:
+    """fentry attached to one process; leaving the block detaches and restores everything."""
+
+    def __init__(
+        self,
+        pid: int,
+        options: Options | None = None,
+        *,
+        held: int = 0,
+        adopting: bool = False,
+    ) -> None:
+        self.pid = pid
+        self.options = options or Options()
+        self.target = Target(pid, max_stop_s=self.options.max_stop_s)
+        self.ops: dict[int, Ops] = {}
+        self.parked_bytes = 0
+        self._detached = False
+        self._next_id = 1
+        self._reader: Reader | None = None
+        self._ring: tuple[Segment, RingBuffer] | None = None
+        self._counters: tuple[Segment, SharedMemory] | None = None
+        self._held_since = 0.0
+        self._hold = ExitStack()
+        try:
+            if held:
+                self._hold.enter_context(self.target.stopped(held=held))
+            self.target.sweep()
+            self.functions = Functions(pid, self.target)
+            if adopting:
+                self._adopt()
+            else:
+                clear_leftovers(self.target)
+                self._attach()
+            self.pidfd = os.pidfd_open(pid)
+        except BaseException:
+            self._hold.close()
+            self.target.close()
+            raise
+
+    def release(self) -> None:
+        """Let a started command run (it is held so that its constructors are traced, too)."""
+        self._hold.close()
+        self.target.stop_durations_ns.clear()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+    # 1. Attach and detach
+
+    def _attach(self) -> None:
+        rows = 1 << int(len(self.functions.table) + _SPARE_SITES).bit_length()
+        with self.target.stopped() as halt:
+            cpu = halt.traits()
+            self.region = Region.create(halt.remote, self.target.memory, halt.maps, rows)
+            self.region.own()
+        self._make_dispatcher(cpu)
+
+    def _make_dispatcher(self, cpu: CpuTraits) -> None:
+        self._traits = Traits(cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, cpu.tid_offset)
+        spans = [(m.text_low, m.text_high) for m in self.functions.modules]
+        near, member = neighbourhoods(spans)
+        self._dispatcher = Dispatcher(
+            self.target, self.region, self.functions.table, self._traits,
+            [Arena(n) for n in near], member,
+        )  # fmt: skip
+
+    def _adopt(self) -> None:
+        # Go on where a controller died: its ops, its sites, its ring (docs/design/region.md).
+        region = Region.open(self.target.memory, read_maps(self.pid))
+        if region is None or region.registry.is_inherited():
+            raise TargetGone(
+                f"process {self.pid} has nothing to adopt",
+                cause="no fentry was attached to it",
+                remedy=f"fentry record -p {self.pid} -F GLOB",
+            )
+        refuse_living_owner(self.target, region)
+        self.region = region
+        with self.target.stopped() as halt:
+            refuse_living_owner(self.target, region)
+            cpu = halt.traits()
+            region.own()
+            region.registry.begin_generation()
+            for segment in region.segments:
+                if segment.kind is Kind.RING:
+                    self._take_ring(segment, region.share(halt.remote, segment))
+                elif segment.kind is Kind.COUNTERS:
+                    self._counters = segment, region.share(halt.remote, segment)
+        self._make_dispatcher(cpu)
+        members = self._dispatcher.adopt()
+        for row in region.registry.ops[region.registry.ops["state"] == State.LIVE]:
+            ops = Ops(Callback(int(row["callback"])), *split_filter(bytes(row["filter"])))
+            ops.id, ops.slot = int(row["id"]), int(row["slot"])
+            ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
+            self.ops[ops.id] = ops
+        self._next_id = 1 + max(self.ops, default=0)
+
+    def _take_ring(self, segment: Segment, memory: SharedMemory) -> None:
+        try:
+            ring = RingBuffer(memory, read_geometry(memory))
+        except ValueError as error:
+            raise RegionError(
+                f"the ring of process {self.pid} is damaged",
+                cause=str(error),
+                remedy=f"fentry detach -p {self.pid}",
+            ) from error
+        self._ring = segment, ring
+        self._reader = Reader(ring)
+
+    def detach(self) -> None:
+        """Restore the text, read what is left, unmap everything. Safe to call again."""
+        if self._detached:
+            return
+        self._detached = True
+        self._hold.close()
+        try:
+            if self.target.is_alive():
+                self._undo()
+        except TargetGone:
+            return  # nothing is left that could be restored
+        finally:
+            self.ops.clear()
+
+    def _undo(self) -> None:
+        if find_registry(read_maps(self.pid)) is None:
+            return  # another controller detached it
+        if not owner_is_other(self.region):
+            with self.target.stopped() as halt:
+                restore_text(halt, self.region)
+            self.parked_bytes = remove_region(self.target, self.region)
+
+    def close(self) -> None:
+        """Detach, and give descriptors back."""
+        try:
+            self.detach()
+        finally:
+            os.close(self.pidfd)
+            self.target.close()
+
+    def exit_code(self) -> int:
+        """Wait for a command that run() started; its exit code as a shell gives it."""
+        return os.waitstatus_to_exitcode(self._reaped()) % 256
+
+    def _reaped(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        return status
+
+    # 2. Ops
+
+    def register(self, ops: Ops) -> Ops:
+        """Let `ops` see its functions from now on; returns it with its id.
+
+        Raises SymbolNotFound, BadInput, PatchError, LockError, StopTimeout; then nothing changed.
+        """
+        members = self.functions.match(ops.filter, ops.notrace)
+        if not (members & self.functions.table.traceable).any():
+            raise SymbolNotFound(
+                f"none of the {int(members.sum())} functions that match can be traced",
+                cause=self._first_reason(members),
+                remedy=f"fentry list -p {self.pid} tells the reason for each",
+            )
+        self._prepare_memory(ops)
+        ops.id, self._next_id = self._next_id, self._next_id + 1
+        ops.members = members
+        self.ops[ops.id] = ops
+        try:
+            self._write_ops(ops, State.LIVE)
+            self._apply()
+        except FentryError:
+            del self.ops[ops.id]
+            self._write_ops(ops, State.FREE)
+            ops.id = 0
+            raise
+        return ops
+
+    def unregister(self, ops: Ops) -> None:
+        """Take `ops` away; the functions that only it wanted are as if never traced."""
+        if ops.id not in self.ops:
+            raise BadInput("these ops are not registered")
+        del self.ops[ops.id]
+        self._apply()
+        self._write_ops(ops, State.FREE)
+
+    def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
+        """Change which functions registered ops see, in one transaction."""
+        members = self.functions.match(wanted, notrace)
+        before = ops.filter, ops.notrace, ops.members
+        ops.filter, ops.notrace, ops.members = tuple(wanted), tuple(notrace), members
+        try:
+            self._write_ops(ops, State.LIVE)
+            self._apply()
+        except FentryError:
+            ops.filter, ops.notrace, ops.members = before
+            raise
+
+    def _first_reason(self, members: NDArray[np.bool_]) -> str:
+        from fentry.sites.site import reasons_by_value
+
+        reasons = self.functions.table.reason[members]
+        return reasons_by_value()[int(reasons[0])].text if len(reasons) else ""
+
+    def _apply(self) -> None:
+        plan = make_plan(list(self.ops.values()), self.functions.table.traceable)
+        self._dispatcher.apply(plan, self._body)
+
+    def _body(self, number: int) -> Body:
+        ops = self.ops[number]
+        control = int(self.region.registry.header["control_address"])
+        if ops.callback is Callback.RECORD:
+            assert self._ring is not None
+            segment, ring = self._ring
+            g = ring.geometry
+            return RecordBody(
+                lines=segment.address + g.cpu_lines_offset,
+                records=segment.address + g.records_offset,
+                tail=g.tails_offset - g.cpu_lines_offset,
+                room=control + region_layout.room_offset(0),
+                control=control,
+                cpu_bytes=g.cpu_bytes,
+                capacity=g.capacity,
+                record_bytes=g.record_bytes,
+            )
+        assert self._counters is not None
+        segment, _ = self._counters
+        return CountBody(
+            bases=control + region_layout.COUNTER_BASES_OFFSET,
+            displacement=ops.slot * self._slot_bytes,
+            shared=segment.address + possible_cpus() * COUNT_SLOTS * self._slot_bytes,
+            control=control,
+        )
+
+    def _write_ops(self, ops: Ops, state: State) -> None:
+        row = np.zeros((), OPS_DTYPE)
+        header = self.region.registry.header
+        row["id"], row["state"], row["callback"] = ops.id, state, ops.callback
+        row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
+        row["owner_pid"], row["owner_start_time"] = header["owner_pid"], header["owner_start_time"]
+        row["slot"] = ops.slot
+        row["filter"] = ops.text.encode()[:216]
+        self.region.registry.write_ops(ops.id % OPS_ROWS, row)
+
+    # 3. Shared memory
+
+    @property
+    def _slot_bytes(self) -> int:
+        return int(self.region.registry.header["site_rows"]) * 8
+
+    def _prepare_memory(self, ops: Ops) -> None:
+        if ops.callback is Callback.RECORD:
+            if self._ring is None:
+                self._make_ring()
+            return
+        if self._counters is None:
+            self._make_counters()
+        taken = {one.slot for one in self.ops.values() if one.callback is Callback.COUNT}
+        free = sorted(set(range(COUNT_SLOTS)) - taken)
+        if not free:
+            raise BadInput(f"{COUNT_SLOTS} counting ops are registered already")
+        ops.slot = free[0]
+        self._zero_counters(ops.slot)
+
+    def _make_ring(self) -> None:
+        geometry = Geometry.for_bytes(
+            self.options.buffer_bytes, possible_cpus(), self.options.record_bytes,
+            self.options.mode,
+        )  # fmt: skip
+        check_memory(self.pid, geometry.segment_bytes)
+        segment, memory = self._add_shared(Kind.RING, geometry.segment_bytes)
+        ring = RingBuffer(memory, geometry)
+        ring.populate()
+        control = int(self.region.registry.header["control_address"])
+        room = control + region_layout.room_offset(0)
+        ring.format(segment.address, room)
+        with self.target.stopped() as halt:
+            halt.target.memory.write_u64(room, geometry.room)
+        self._ring = segment, ring
+        self._reader = Reader(ring)
+
+    def _make_counters(self) -> None:
+        nr_cpus = possible_cpus()
+        count = (nr_cpus + 1) * COUNT_SLOTS * self._slot_bytes
+        segment, memory = self._add_shared(Kind.COUNTERS, count)
+        control = int(self.region.registry.header["control_address"])
+        bases = np.arange(nr_cpus, dtype="<u8") * np.uint64(COUNT_SLOTS * self._slot_bytes)
+        bases += np.uint64(segment.address)
+        with self.target.stopped() as halt:
+            halt.target.memory.write(control + region_layout.COUNTER_BASES_OFFSET, bases.tobytes())
+        self._counters = segment, memory
+
+    def _add_shared(self, kind: Kind, count: int) -> tuple[Segment, SharedMemory]:
+        with self.target.stopped() as halt:
+            held: list[SharedMemory] = []
+            segment = self.region.add(halt.remote, kind, count, keep=held.append)
+        return segment, held[0]
+
+    def _zero_counters(self, slot: int) -> None:
+        self._counter_view()[:, slot, :] = 0
+
+    def _counter_view(self) -> NDArray[np.uint64]:
+        assert self._counters is not None
+        _, memory = self._counters
+        shape = (possible_cpus() + 1, COUNT_SLOTS, self._slot_bytes // 8)
+        count = shape[0] * shape[1] * shape[2]
+        return np.frombuffer(memory.bytes, "<u8", count=count).reshape(shape)
+
+    # 4. Reading
+
+    def counts(self, ops: Ops) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """(ips, calls) of counting ops: calls counted since registration, target addresses."""
+        rows = self._dispatcher.row
+        sites = np.flatnonzero(rows >= 0)
+        totals = self._counter_view()[:, ops.slot, :].sum(axis=0, dtype=np.uint64)
+        return self.functions.table.ip[sites], totals[rows[sites]]
+
+    def consume(self, *, final: bool = False) -> Iterator[Batch]:
+        """Records committed up to now, by CPU and position; each is given once.
+
+        `final` skips what was reserved and never committed: after detach, or when the target
+        has died.
+        """
+        if self._reader is None:
+            return
+        yield from self._reader.consume(skip_incomplete=final)
+        self._settle()
+
+    def _settle(self) -> None:
+        # A handler may have left a trampoline by longjmp: its slot is never committed. When it
+        # holds back others for long, prove that nobody is in our code and go on behind it.
+        assert self._reader is not None
+        if not self._reader.held_back():
+            self._held_since = 0.0
+            return
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        if now - self._held_since < _HELD_BACK_S or not self.target.is_alive():
+            return
+        with self.target.stopped() as halt:
+            proven = region_is_unused(halt, self.region)
+        self._held_since = 0.0
+        if proven:
+            self._reader.resolve()
+
+    @property
+    def stats(self) -> Stats | None:
+        """What became of the recorded calls; None when no ops records."""
+        return self._reader.stats if self._reader is not None else None
+
+    @property
+    def fill(self) -> float:
+        """How full the ring is, 0 to 1."""
+        return self._reader.fill() if self._reader is not None else 0.0
+
+    @property
+    def nr_cpus(self) -> int:
+        """Possible CPUs: how many buffers the ring has."""
+        return possible_cpus()
+
+    @property
+    def command(self) -> str:
+        """The target's command line."""
+        return command_of(self.pid)
+
+    @property
+    def ring_capacity(self) -> int:
+        """Records that each CPU's buffer holds, 0 when no ops records."""
+        return self._ring[1].geometry.capacity if self._ring is not None else 0
+
+    def was_detached(self) -> bool:
+        """Whether another controller has removed or taken the region."""
+        try:
+            return self.region.owner() != os.getpid()
+        except FentryError:
+            return True
+
+    def keys(self) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
+        """Site keys that records may hold, and the ips they stand for."""
+        return self._dispatcher.keys()
+
+
+def attach(pid: int, options: Options | None = None) -> Session:
+    """Attach to a live process. Raises TargetGone, AttachError, LockError, StopTimeout."""
+    return Session(pid, options)
+
+
+def adopt(pid: int, options: Options | None = None) -> Session:
+    """Go on with what a dead controller left: its ops are in `session.ops`, its ring is read on.
+
+    Raises TargetGone when there is nothing to adopt, LockError when its controller lives.
+    """
+    return Session(pid, options, adopting=True)
+
+
+def run(command: Sequence[str], options: Options | None = None) -> Session:
+    """Start a command, held before its constructors run; release() lets it go."""
+    pid = start(command)
+    return Session(pid, options, held=pid)
+
+
+def clear_leftovers(target: Target) -> None:
+    """Undo what is left of controllers that died, and of a parent's tracing after a fork.
+
+    Raises LockError when a living controller owns the region.
+    """
+    maps = read_maps(target.pid)
+    try:
+        region = Region.open(target.memory, maps)
+    except RegionError:
+        with target.stopped() as halt:
+            remove_orphans(halt.remote, halt.maps)
+        return
+    if region is None:
+        return
+    if not region.registry.is_inherited():
+        refuse_living_owner(target, region)
+    detach_region(target, region)
+
+
+def refuse_living_owner(target: Target, region: Region) -> None:
+    """Raise LockError when another living controller owns the region."""
+    owner = owner_is_other(region)
+    if owner:
+        raise LockError(
+            f"process {target.pid} is traced by another fentry",
+            cause=f"process {owner} ({command_of(owner)}) is recording it",
+            remedy=f"fentry status -p {target.pid}; fentry detach -p {target.pid}",
+        )
+
+
+def split_filter(text: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(filter, notrace) from the text that the registry keeps of them."""
+    words = text.decode(errors="replace").split()
+    return (
+        tuple(word for word in words if not word.startswith("!")),
+        tuple(word[1:] for word in words if word.startswith("!")),
+    )
+
+
+def detach_region(target: Target, region: Region) -> tuple[int, tuple[int, ...], int]:
+    """Restore the text and unmap: (sites restored, foreign ips left alone, bytes parked)."""
+    with target.stopped() as halt:
+        restored = restore_text(halt, region)
+    parked = remove_region(target, region)
+    return restored.restored, restored.foreign, parked
+
+
+def check_memory(pid: int, count: int) -> None:
+    """Refuse a ring that would take more than half of the memory that is free for it.
+
+    Raises BadInput. Limits: MemAvailable (proc(5)), the memory cgroup of this process.
+    """
+    from fentry.process.limits import available_bytes
+
+    available = available_bytes(pid)
+    if count > available // 2:
+        raise BadInput(
+            f"a ring of {count} bytes would take more than half of the {available} bytes free",
+            cause="memory of the machine, or of the control group",
+            remedy="a smaller buffer (-m)",
+        )
