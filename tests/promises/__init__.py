@@ -1,0 +1,1 @@
+"""What fentry promises, each as a function that counts; `python -m tests.promises` runs them."""
