@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -35,6 +35,8 @@ from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
 from fentry.ring.layout import MODE_DISCARD
 from fentry.ring.reader import Batch, Reader, Stats
 from fentry.sites.cached import analyse_cached
+from fentry.sites.patcher import POKE_BYTES, mismatches
+from fentry.sites.site import Reason, SiteKind, reasons_by_value
 from fentry.sites.table import SiteTable
 from fentry.symbols.module import Module, load_modules
 from fentry.symbols.table import SymbolTable
@@ -43,6 +45,9 @@ from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
 
 BUFFER_BYTES = 4 << 20
 COUNT_SLOTS = 8
+
+# struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
+STATIC_TID_OFFSETS = {"__libc_setup_tls": 0x2D0, "__init_tp": 0x30}
 
 _HELD_BACK_S = 0.25
 _SPARE_SITES = 4096
@@ -67,6 +72,18 @@ class Functions:
         self.table = SiteTable.build(
             [(module.bias, analyse_cached(module)) for module in self.modules]
         )
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the target has no dynamic linker: it may not have set up its threads yet."""
+        return not any(module.short.startswith(("ld-", "libc")) for module in self.modules)
+
+    def static_tid_offset(self) -> int | None:
+        """Where its C library will keep a thread's tid, told by a function that only it has."""
+        for name, offset in STATIC_TID_OFFSETS.items():
+            if len(self.symbols.match(name)):
+                return offset
+        return None
 
     def match(self, wanted: Sequence[str], notrace: Sequence[str]) -> NDArray[np.bool_]:
         """Which functions the patterns choose: bool[n] over the table's rows.
@@ -162,7 +179,13 @@ class Session:
         self._make_dispatcher(cpu)
 
     def _make_dispatcher(self, cpu: CpuTraits) -> None:
-        self._traits = Traits(cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, cpu.tid_offset)
+        header = self.region.registry.header
+        self._control = int(header["control_address"])
+        self._slot_bytes = int(header["site_rows"]) * 8
+        tid_offset = cpu.tid_offset
+        if tid_offset is None and cpu.fsgsbase and self.functions.is_static:
+            tid_offset = self.functions.static_tid_offset()
+        self._traits = Traits(cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset)
         spans = [(m.text_low, m.text_high) for m in self.functions.modules]
         near, member = neighbourhoods(spans)
         self._dispatcher = Dispatcher(
@@ -227,12 +250,14 @@ class Session:
             self.ops.clear()
 
     def _undo(self) -> None:
-        if find_registry(read_maps(self.pid)) is None:
-            return  # another controller detached it
-        if not owner_is_other(self.region):
-            with self.target.stopped() as halt:
-                restore_text(halt, self.region)
-            self.parked_bytes = remove_region(self.target, self.region)
+        with self.target.stopped() as halt:
+            mapping = find_registry(halt.maps)
+            if mapping is None or mapping.start != self.region.registry.address:
+                return  # another controller detached it
+            if self.was_detached():
+                return  # another controller has it
+            restore_text(halt, self.region)
+        self.parked_bytes = remove_region(self.target, self.region)
 
     def close(self) -> None:
         """Detach, and give descriptors back."""
@@ -258,6 +283,7 @@ class Session:
         Raises SymbolNotFound, BadInput, PatchError, LockError, StopTimeout; then nothing changed.
         """
         members = self.functions.match(ops.filter, ops.notrace)
+        self._refuse_foreign(members)
         if not (members & self.functions.table.traceable).any():
             raise SymbolNotFound(
                 f"none of the {int(members.sum())} functions that match can be traced",
@@ -269,11 +295,9 @@ class Session:
         ops.members = members
         self.ops[ops.id] = ops
         try:
-            self._write_ops(ops, State.LIVE)
-            self._apply()
+            self._apply(lambda: self._write_ops(ops, State.LIVE))
         except FentryError:
             del self.ops[ops.id]
-            self._write_ops(ops, State.FREE)
             ops.id = 0
             raise
         return ops
@@ -283,34 +307,45 @@ class Session:
         if ops.id not in self.ops:
             raise BadInput("these ops are not registered")
         del self.ops[ops.id]
-        self._apply()
-        self._write_ops(ops, State.FREE)
+        try:
+            self._apply(lambda: self._write_ops(ops, State.FREE))
+        except FentryError:
+            self.ops[ops.id] = ops
+            raise
 
     def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
         """Change which functions registered ops see, in one transaction."""
         members = self.functions.match(wanted, notrace)
+        self._refuse_foreign(members)
         before = ops.filter, ops.notrace, ops.members
         ops.filter, ops.notrace, ops.members = tuple(wanted), tuple(notrace), members
         try:
-            self._write_ops(ops, State.LIVE)
-            self._apply()
+            self._apply(lambda: self._write_ops(ops, State.LIVE))
         except FentryError:
             ops.filter, ops.notrace, ops.members = before
             raise
 
-    def _first_reason(self, members: NDArray[np.bool_]) -> str:
-        from fentry.sites.site import reasons_by_value
+    def _refuse_foreign(self, members: NDArray[np.bool_]) -> None:
+        # Sites where a breakpoint, a uprobe or another tracer has changed the text already.
+        table = self.functions.table
+        chosen = np.flatnonzero(members & table.traceable & ~self._dispatcher.patched)
+        wrong = mismatches(
+            self.target.memory, table.patch[chosen], table.original[chosen, :POKE_BYTES]
+        )
+        table.kind[chosen[wrong]] = SiteKind.REFUSED
+        table.reason[chosen[wrong]] = Reason.FOREIGN
 
+    def _first_reason(self, members: NDArray[np.bool_]) -> str:
         reasons = self.functions.table.reason[members]
         return reasons_by_value()[int(reasons[0])].text if len(reasons) else ""
 
-    def _apply(self) -> None:
+    def _apply(self, publish: Callable[[], None]) -> None:
         plan = make_plan(list(self.ops.values()), self.functions.table.traceable)
-        self._dispatcher.apply(plan, self._body)
+        self._dispatcher.apply(plan, self._body, publish)
 
     def _body(self, number: int) -> Body:
         ops = self.ops[number]
-        control = int(self.region.registry.header["control_address"])
+        control = self._control
         if ops.callback is Callback.RECORD:
             assert self._ring is not None
             segment, ring = self._ring
@@ -336,19 +371,14 @@ class Session:
 
     def _write_ops(self, ops: Ops, state: State) -> None:
         row = np.zeros((), OPS_DTYPE)
-        header = self.region.registry.header
         row["id"], row["state"], row["callback"] = ops.id, state, ops.callback
         row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
-        row["owner_pid"], row["owner_start_time"] = header["owner_pid"], header["owner_start_time"]
+        row["owner_pid"] = os.getpid()
         row["slot"] = ops.slot
         row["filter"] = ops.text.encode()[:216]
         self.region.registry.write_ops(ops.id % OPS_ROWS, row)
 
     # 3. Shared memory
-
-    @property
-    def _slot_bytes(self) -> int:
-        return int(self.region.registry.header["site_rows"]) * 8
 
     def _prepare_memory(self, ops: Ops) -> None:
         if ops.callback is Callback.RECORD:
@@ -373,10 +403,9 @@ class Session:
         segment, memory = self._add_shared(Kind.RING, geometry.segment_bytes)
         ring = RingBuffer(memory, geometry)
         ring.populate()
-        control = int(self.region.registry.header["control_address"])
-        room = control + region_layout.room_offset(0)
+        room = self._control + region_layout.room_offset(0)
         ring.format(segment.address, room)
-        with self.target.stopped() as halt:
+        with self._dispatcher.owned() as halt:
             halt.target.memory.write_u64(room, geometry.room)
         self._ring = segment, ring
         self._reader = Reader(ring)
@@ -385,15 +414,15 @@ class Session:
         nr_cpus = possible_cpus()
         count = (nr_cpus + 1) * COUNT_SLOTS * self._slot_bytes
         segment, memory = self._add_shared(Kind.COUNTERS, count)
-        control = int(self.region.registry.header["control_address"])
         bases = np.arange(nr_cpus, dtype="<u8") * np.uint64(COUNT_SLOTS * self._slot_bytes)
         bases += np.uint64(segment.address)
-        with self.target.stopped() as halt:
-            halt.target.memory.write(control + region_layout.COUNTER_BASES_OFFSET, bases.tobytes())
+        with self._dispatcher.owned() as halt:
+            place = self._control + region_layout.COUNTER_BASES_OFFSET
+            halt.target.memory.write(place, bases.tobytes())
         self._counters = segment, memory
 
     def _add_shared(self, kind: Kind, count: int) -> tuple[Segment, SharedMemory]:
-        with self.target.stopped() as halt:
+        with self._dispatcher.owned() as halt:
             held: list[SharedMemory] = []
             segment = self.region.add(halt.remote, kind, count, keep=held.append)
         return segment, held[0]

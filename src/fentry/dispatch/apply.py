@@ -7,7 +7,8 @@ pads that are in use.  Removal: text, then pads, then rows (docs/design/region.m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,7 +96,9 @@ class Dispatcher:
         self._parked: list[Trampoline] = []
         self._free_rows: list[int] = []
         self._next_row = 0
-        self.generation = int(region.registry.header["generation"])
+        header = region.registry.header
+        self.generation = int(header["generation"])
+        self._site_rows = int(header["site_rows"])
 
     # 1. What others ask
 
@@ -171,26 +174,30 @@ class Dispatcher:
 
     # 2. The transaction
 
-    def apply(self, plan: Plan, body_of: BodyOf) -> int:
+    def apply(self, plan: Plan, body_of: BodyOf, publish: Callable[[], None]) -> int:
         """Bring the target to `plan`; how many sites changed.
 
-        All or nothing: raises PatchError, LockError, TargetGone, StopTimeout with every site as
-        it was.
+        `publish` is called inside the stop, after the changes, to write what else the registry
+        is to say.  All or nothing: raises PatchError, LockError, TargetGone, StopTimeout with
+        every site as it was.
         """
+        self.check_owner()
         indices = np.array([self._index(chosen) for chosen in plan.sets], np.int32)
         wanted = indices[plan.wanted]
         sites = np.flatnonzero(wanted != self._current)
         if not len(sites):
+            with self.owned():
+                publish()
             return 0
         marks, laid = [arena.mark() for arena in self._arenas], self._pad.copy()
         change, writing = None, False
         try:
             change = self._prepare(sites, wanted[sites], body_of)
-            with self._target.stopped() as halt:
-                self._check_owner()
+            with self.owned() as halt:
                 self._free_parked(halt)
                 writing = True
                 self._write(halt, change)
+                publish()
         except FentryError:
             if writing and change is not None:  # threads may be in its pads: nothing is reused
                 self._parked += [built for built, _ in change.built]
@@ -208,7 +215,18 @@ class Dispatcher:
             self._sets.append(chosen)
         return self._set_index[chosen]
 
-    def _check_owner(self) -> None:
+    @contextmanager
+    def owned(self) -> Iterator[Halt]:
+        """The target stopped, and the region still ours: only here may the target be written.
+
+        Raises LockError when another controller changed or removed the region.
+        """
+        with self._target.stopped() as halt:
+            self.check_owner()
+            yield halt
+
+    def check_owner(self) -> None:
+        """Raise LockError when the region is not ours any more."""
         try:
             header = self._region.registry.header
         except PatchError as error:
@@ -281,8 +299,7 @@ class Dispatcher:
         }
         if not short:
             return
-        with self._target.stopped() as halt:
-            self._check_owner()
+        with self.owned() as halt:
             maps = halt.maps
             for i, count in short.items():
                 near = self._arenas[i].near
@@ -336,10 +353,10 @@ class Dispatcher:
     def _assign_rows(self, change: _Change) -> None:
         sites = change.sites[change.fresh_rows]
         first = len(self._site_of_row)
-        rows = int(self._region.registry.header["site_rows"])
-        if first + len(sites) > rows:
+        if first + len(sites) > self._site_rows:
             raise PatchError(
-                f"the registry has room for {rows} sites, {first + len(sites)} are wanted",
+                f"the registry has room for {self._site_rows} sites, "
+                f"{first + len(sites)} are wanted",
                 cause="modules were loaded after the attach",
                 remedy="detach and attach again",
             )

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.errors import PatchError
 from fentry.process.maps import Mapping, read_maps
 from fentry.process.target import Halt, Target
 from fentry.region.layout import Kind, SiteState
 from fentry.region.region import Region, give_back
-from fentry.region.registry import Rows
+from fentry.region.registry import Rows, find_registry
 from fentry.sites.pad import CALL, JMP
 from fentry.sites.pages import private_runs
 from fentry.sites.patcher import POKE_BYTES, poke, read_pokes
@@ -65,10 +66,11 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
     The text must have been restored.  Tries again for `limit_s` seconds, in short stops.
     """
     deadline = time.monotonic() + limit_s
-    patch = region.registry.sites["patch"].astype(np.uint64)
-    runs = private_runs(target.pid, target.memory, read_maps(target.pid), patch)
+    runs = _private_text(target, region)
     while True:
         with target.stopped() as halt:
+            if not _is_left(halt, region):
+                return 0  # another controller was faster
             if region_is_unused(halt, region):
                 _remove(halt, region, runs)
                 return 0
@@ -81,6 +83,22 @@ def region_is_unused(halt: Halt, region: Region) -> bool:
     """Proof that nobody runs our code: no rip and no interrupted context points into it."""
     code = region.of_kind(Kind.CODE)
     return not any(s.address <= rip < s.end for rip in halt.rips() for s in code)
+
+
+def _private_text(target: Target, region: Region) -> list[tuple[int, int]]:
+    try:
+        patch = region.registry.sites["patch"].astype(np.uint64)
+    except PatchError:
+        return []  # it is gone: the stop will tell
+    return private_runs(target.pid, target.memory, read_maps(target.pid), patch)
+
+
+def _is_left(halt: Halt, region: Region) -> bool:
+    # Whether the region that we restored is still there: nobody's, and where we knew it.
+    mapping = find_registry(halt.maps)
+    if mapping is None or mapping.start != region.registry.address:
+        return False
+    return region.registry.is_inherited() or not int(region.registry.header["owner_pid"])
 
 
 def _remove(halt: Halt, region: Region, runs: Sequence[tuple[int, int]]) -> None:

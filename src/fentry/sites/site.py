@@ -48,6 +48,7 @@ class Reason(IntEnum):
     NOT_MOVABLE = 16
     INVALID = 17
     NO_BYTES = 18
+    FOREIGN = 19
 
     @property
     def text(self) -> str:
@@ -75,6 +76,7 @@ _TEXT = {
     Reason.NOT_MOVABLE: "an instruction in the bytes to replace cannot run elsewhere",
     Reason.INVALID: "the bytes to replace are not valid instructions",
     Reason.NO_BYTES: "the file has no bytes there",
+    Reason.FOREIGN: "memory differs from the file: another tool changed it",
 }
 
 # entry: vaddr of the function. patch: vaddr of the five bytes, after an endbr64. kind: SiteKind.

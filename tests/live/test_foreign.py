@@ -1,0 +1,60 @@
+"""Other tools in the same text: what they changed is neither traced nor restored by us."""
+
+from __future__ import annotations
+
+import pytest
+
+from fentry.errors import SymbolNotFound
+from fentry.process.target import Target
+from fentry.session import attach
+from tests.support import tracing
+from tests.support.build import build
+from tests.support.process import start
+from tests.support.unprivileged import Account
+
+
+def test_function_with_a_foreign_breakpoint_is_refused(account: Account) -> None:
+    with start(build("hot.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[bytes, bytes]:
+            ours = Target(target.pid)
+            with attach(target.pid) as session:
+                ip = int(session.functions.symbols.match("f_plain")[0])
+                ours.memory.write(ip, b"\xcc")  # the gate is closed: nobody executes it
+                with pytest.raises(SymbolNotFound, match="can be traced") as caught:
+                    session.register(tracing.counting("f_plain"))
+                assert "another tool changed it" in caught.value.cause
+                session.register(tracing.counting("f_*"))
+            left = ours.memory.read(ip, 5)
+            ours.memory.write(ip, b"\x55")
+            return left, ours.memory.read(ip, 5)
+
+        left, restored = account.run(controller)
+        target.go()
+        target.await_calls("f_plain")
+        assert target.stop().is_well
+    assert left == bytes.fromhex("cc 48 89 e5 5d")
+    assert restored == bytes.fromhex("55 48 89 e5 5d")  # push rbp; mov rbp, rsp; pop rbp
+
+
+def test_site_that_another_tool_overwrote_is_left_alone_at_detach(account: Account) -> None:
+    with start(build("hot.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[str, bytes]:
+            ours = Target(target.pid)
+            session = attach(target.pid)
+            session.register(tracing.counting("f_plain", "f_lea"))
+            ip = int(session.functions.symbols.match("f_plain")[0])
+            call = ours.memory.read(ip, 5)
+            ours.memory.write(ip, b"\xcc" + call[1:])
+            said = tracing.detach_as_command(target.pid)
+            left = ours.memory.read(ip, 5)
+            ours.memory.write(ip, bytes.fromhex("55 48 89 e5 5d"))
+            return said, left
+
+        said, left = account.run(controller)
+        target.go()
+        target.await_calls("f_plain")
+        assert target.stop().is_well
+    assert "1 sites restored; 1 left alone" in said
+    assert left[0] == 0xCC
