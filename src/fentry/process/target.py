@@ -24,7 +24,6 @@ _ELF64 = b"\x7fELF\x02"
 _X86_64 = 62  # EM_X86_64
 _AT_HWCAP2 = 26
 _HWCAP2_FSGSBASE = 1 << 1  # arch/x86/include/uapi/asm/hwcap2.h
-_SAMPLED_THREADS = 32
 _SWEEP_LIMIT_S = 5.0
 _SWEEP_PAUSE_S = 0.001
 _TCB_BYTES = 0x800
@@ -64,7 +63,7 @@ class Halt:
         flags = cpu_flags()
         if "lahf_lm" not in flags:
             raise AttachError("this processor has no LAHF in 64-bit mode")
-        threads = [t for t in self.stop.threads.values() if t.regs.rip][:_SAMPLED_THREADS]
+        threads = [t for t in self.stop.threads.values() if t.regs.rip]
         bases = [t.regs.fs_base for t in threads]
         fsgsbase = bool(_auxv_word(self.target.pid, _AT_HWCAP2) & _HWCAP2_FSGSBASE)
         if not fsgsbase and not all(bases):
@@ -270,7 +269,7 @@ def _rseq_offset(tids: list[int], bases: list[int], memory: Memory) -> int | Non
     # One offset from the thread pointer that holds for every thread, registered or not.
     areas = [ptrace.rseq_configuration(tid) for tid in tids]
     offsets = {a.area - base for a, base in zip(areas, bases, strict=True) if a and base}
-    if len(offsets) != 1 or any(a and a.signature != 0x53053053 for a in areas):
+    if len(offsets) != 1 or not all(bases) or any(a and a.signature != 0x53053053 for a in areas):
         return None
     offset = offsets.pop()
     for area, base in zip(areas, bases, strict=True):

@@ -11,7 +11,8 @@ RSEQ_SIGNATURE = 0x53053053  # what glibc registers on x86: sysdeps/unix/sysv/li
 class Traits:
     """What generated code may use in this target; found out at attach.
 
-    `rseq_offset` is where a thread's rseq area lies from its fs base, None if threads have none.
+    `rseq_offset` is where a thread's rseq area lies from its fs base, None if threads have none
+    or some have no fs base.
     `tid_offset` likewise for the thread's tid, None where no such word is known.
     """
 

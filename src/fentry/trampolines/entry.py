@@ -56,7 +56,8 @@ def build_entry(bodies: Sequence[Body], traits: Traits, origin: int) -> Code:
     cold: list[Cold] = []
     aborts: list[tuple[str, int]] = []
     # fmt: off
-    for register in _SAVED:
+    saved = _SAVED if any(isinstance(body, RecordBody) for body in bodies) else _SAVED[:3]
+    for register in saved:
         a.push(register)
     if flags:
         a.lahf()                                        # ah = SF ZF AF PF CF
@@ -72,7 +73,7 @@ def build_entry(bodies: Sequence[Body], traits: Traits, origin: int) -> Code:
         a.pop(rax)
         a.add(al, 0x7F)                                 # overflows if OF was 1
         a.sahf()
-    for register in reversed(_SAVED):
+    for register in reversed(saved):
         a.pop(register)
     a.ret()
     # fmt: on
@@ -184,7 +185,7 @@ def _count(
     aborts: list[tuple[str, int]],
     flags: bool,
 ) -> Cold:
-    # COST  13 instructions, none locked: an rseq section makes it exact. Alone it changes no
+    # COST  10 instructions, none locked: an rseq section makes it exact. Alone it changes no
     # flag; among other bodies the flags are saved, and jrcxz would not reach its cold path.
     restart, slow, done = (f"{name}{i}" for name in ("restart", "slow", "counted"))
     depth = a.depth
@@ -195,22 +196,19 @@ def _count(
     if traits.rseq_offset is None:
         a.jmp(slow)
     else:
-        area = traits.rseq_offset
-        _thread_pointer(a, traits)                      # rdx = fs base
-        a.mov(rcx, rdx)
-        _if_zero(a, slow, flags)
-        a.mov(rsi, body.bases)
+        area, number = traits.rseq_offset, len(aborts)
         a.label(restart)
-        a.lea(rcx, qword[rip(f"section{len(aborts)}")])
-        a.mov(qword[rdx + (area + RSEQ_CS)], rcx)
-        a.label(f"begin{len(aborts)}")
-        a.movsxd(rcx, dword[rdx + (area + RSEQ_CPU_ID)])  # < 0: not registered, the word is 0
-        a.mov(rcx, qword[rsi + rcx * 8])
+        a.lea(rcx, qword[rip(f"section{number}")])
+        a.mov(qword[fs, area + RSEQ_CS], rcx)           # rdfsbase would cost 5 ns here
+        a.label(f"begin{number}")
+        a.movsxd(rcx, dword[fs, area + RSEQ_CPU_ID])    # < 0: not registered, the word is 0
+        a.mov(rdx, body.bases)
+        a.mov(rcx, qword[rdx + rcx * 8])
         _if_zero(a, slow, flags)                        # 0 in a forked child, too
-        a.mov(rdi, qword[counter])
-        a.lea(rdi, qword[rdi + 1])
-        a.mov(qword[counter], rdi)                      # commit
-        a.label(f"end{len(aborts)}")
+        a.mov(rdx, qword[counter])
+        a.lea(rdx, qword[rdx + 1])
+        a.mov(qword[counter], rdx)                      # commit
+        a.label(f"end{number}")
         aborts.append((restart, a.depth or 0))
     a.label(done, depth=depth)
     # fmt: on
