@@ -87,6 +87,11 @@ def list_tids(pid: int) -> list[int]:
         return []
 
 
+def all_pids() -> list[int]:
+    """Every process that /proc shows, lowest first."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
 def children_of(pid: int) -> list[int]:
     """The child processes of all threads of `pid`, as far as the kernel lists them."""
     found: list[int] = []

@@ -26,6 +26,7 @@ _AT_HWCAP2 = 26
 _HWCAP2_FSGSBASE = 1 << 1  # arch/x86/include/uapi/asm/hwcap2.h
 _SWEEP_LIMIT_S = 5.0
 _SWEEP_PAUSE_S = 0.001
+_VFORK_LIMIT_S = 10.0
 _TCB_BYTES = 0x800
 _TID_OFFSETS = (0x2D0, 0x30)  # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
 
@@ -154,6 +155,7 @@ class Target:
         if self._held is not None:
             yield Halt(self, self._held)
             return
+        self._refuse_shared_memory()
         stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held)
         try:
             with stop:
@@ -161,19 +163,25 @@ class Target:
                     raise TargetGone(
                         f"process {self.pid} replaced itself by exec", cause="a new image runs"
                     )
-                sharer = _sharer(self.pid)
-                if sharer:
-                    raise AttachError(
-                        f"process {sharer} shares the memory of {self.pid} and runs",
-                        cause="made by clone(CLONE_VM) without CLONE_THREAD, or vfork",
-                        remedy="try again when it is gone",
-                    )
                 self._held = stop
                 yield Halt(self, stop)
         finally:
             self._held = None
             if stop.duration_ns:
                 self.stop_durations_ns.append(stop.duration_ns)
+
+    def _refuse_shared_memory(self) -> None:
+        # A process made by clone(CLONE_VM) runs the same text, and we do not stop it. Vfork
+        # children need no look here: their parent cannot be stopped while they share its memory.
+        limit = time.monotonic() + _VFORK_LIMIT_S
+        while (sharer := _sharer(self.pid)) and time.monotonic() < limit:
+            time.sleep(_SWEEP_PAUSE_S)  # most likely a vfork child: gone in no time
+        if sharer:
+            raise AttachError(
+                f"process {sharer} shares the memory of {self.pid} and runs",
+                cause="made by clone(CLONE_VM) without CLONE_THREAD, or vfork",
+                remedy="try again when it is gone",
+            )
 
     def sweep(self) -> None:
         """Remove what a controller left that died in the middle of a system call of the target."""

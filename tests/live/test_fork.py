@@ -1,0 +1,63 @@
+"""Forked children: silent, found, and restored on demand, without touching their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from fentry.cli.status import describe
+from fentry.process.target import Target as Ours
+from fentry.region.inherited import inheritors_of
+from fentry.session import attach
+from tests.support import tracing
+from tests.support.build import build
+from tests.support.process import start
+from tests.support.state import text_hash
+from tests.support.unprivileged import Account
+
+
+
+def test_child_born_while_traced_is_silent_found_and_restored(account: Account) -> None:
+    with start(build("children.c"), account=account, hold=True) as target:
+        before = text_hash(target.pid)
+
+        def controller() -> dict[str, object]:
+            with attach(target.pid) as session:
+                count = session.register(tracing.counting("f_work"))
+                session.register(tracing.recording("f_work"))
+                target.go()
+                target.await_condition(lambda: target.counters()["child"] > 0, "a child")
+                target.await_calls("f_child", 50)
+                held = target.hold()
+                child = target.counters()["child"]
+                seen = {
+                    "child": child,
+                    "counted": tracing.counted(session, count)["f_work"],
+                    "recorded": tracing.recorded(session)["f_work"],
+                    "held": held["f_work"],
+                    "inheritors": inheritors_of(target.pid),
+                }
+                ours = Ours(child)
+                seen["state"] = describe(ours, False)["state"]
+                ours.close()
+                seen["said"] = tracing.detach_as_command(child)
+                seen["text"] = text_hash(child)
+                seen["again"] = inheritors_of(target.pid)
+                target.go()
+                target.await_calls("f_work", 50)
+                held = target.hold()
+                seen["parent"] = tracing.counted(session, count)["f_work"] - held["f_work"]
+            return seen
+
+        seen = account.run(controller)
+        os.kill(seen["child"], signal.SIGTERM)
+        target.go()
+        end = target.stop()
+    assert end.is_well, end.err
+    assert seen["counted"] == seen["recorded"] == seen["held"]
+    assert seen["inheritors"] == [seen["child"]]
+    assert seen["state"] == "inherited by fork, silent"
+    assert "1 sites restored" in seen["said"]
+    assert seen["text"] == before
+    assert seen["again"] == []
+    assert seen["parent"] == 0
