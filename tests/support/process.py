@@ -114,11 +114,11 @@ class Target:
     def _is_starting_threads(self) -> bool:
         # glibc blocks all signals around clone, in the new thread too: a snapshot would show it.
         for tid in self.tids():
-            try:
+            try:  # a stopped process will not get on
                 status = Path(f"/proc/{self.pid}/task/{tid}/status").read_text()
             except FileNotFoundError:
                 continue
-            if f"SigBlk:\t{ALL_BLOCKED}" in status:
+            if f"SigBlk:\t{ALL_BLOCKED}" in status and "State:\tT" not in status:
                 return True
         return False
 
