@@ -20,7 +20,6 @@ from tests.support.control import Control
 from tests.support.unprivileged import Account, allow_any_tracer
 
 END_LINE = re.compile(r"^END (.*)$", re.MULTILINE)
-ALL_BLOCKED = "fffffffffffbfeff"  # SIG_BLOCK of everything by the C library: no SIGKILL, SIGSTOP
 POLL_SECONDS = 0.001
 
 
@@ -109,18 +108,6 @@ class Target:
 
     def await_ready(self, seconds: float = 20) -> None:
         self.await_condition(lambda: self._page.ready, "ready", seconds)
-        self.await_condition(lambda: not self._is_starting_threads(), "all started", seconds)
-
-    def _is_starting_threads(self) -> bool:
-        # glibc blocks all signals around clone, in the new thread too: a snapshot would show it.
-        for tid in self.tids():
-            try:  # a stopped process will not get on
-                status = Path(f"/proc/{self.pid}/task/{tid}/status").read_text()
-            except FileNotFoundError:
-                continue
-            if f"SigBlk:\t{ALL_BLOCKED}" in status and "State:\tT" not in status:
-                return True
-        return False
 
     def await_calls(self, name: str, more: int = 1, seconds: float = 20) -> None:
         """Wait until the counter `name` grew by `more` from now: the target is at work."""
@@ -224,6 +211,8 @@ def start(
     try:
         if control and ready:
             target.await_ready()
+            if hold:
+                target.hold()
         yield target
     finally:
         target.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ THREAD_FIELDS = ("SigPnd", "SigBlk", "TracerPid", "Seccomp", "NoNewPrivs", "CapE
 PROCESS_FIELDS = ("ShdPnd", "SigIgn", "SigCgt", "Uid", "Groups")
 SMAPS_FIELDS = ("Anonymous", "Private_Dirty", "VmFlags")
 MAP_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ \d+ *(.*)")
+
+
+ALL_BLOCKED = "fffffffffffbfeff"  # all but SIGKILL and SIGSTOP
+START_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,9 @@ def snapshot(pid: int) -> State:
 
     The end of the heap and the start of the stack are left out: they grow by themselves.
     """
+    deadline = time.monotonic() + START_SECONDS
+    while _is_starting_a_thread(pid) and time.monotonic() < deadline:
+        time.sleep(0.001)
     mapped = read_maps(pid)
     return State(
         text=_text_hashes(pid, mapped),
@@ -116,6 +124,18 @@ def _text_hashes(pid: int, mapped: list[Mapped]) -> dict[str, str]:
 def _descriptors(pid: int) -> dict[str, str]:
     directory = f"/proc/{pid}/fd"
     return {number: os.readlink(f"{directory}/{number}") for number in os.listdir(directory)}
+
+
+def _is_starting_a_thread(pid: int) -> bool:
+    # glibc blocks all signals around clone, in the new thread too: a passing state.
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        try:
+            fields = _fields(Path(f"/proc/{pid}/task/{tid}/status"), ("State", "SigBlk"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields["SigBlk"] == ALL_BLOCKED and fields["State"].startswith("R"):
+            return True
+    return False
 
 
 def _threads(pid: int) -> dict[str, str]:
