@@ -7,12 +7,13 @@ or once as whoever runs the suite.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.support.machine import describe
-from tests.support.unprivileged import Account, accounts
+from tests.support.unprivileged import Account, accounts, cache_of
 
 MARK_OF_DIRECTORY = {"live": "live", "oracle": "oracle", "promises": "promise"}
 HERE = Path(__file__).resolve().parent
@@ -33,6 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             directory = item.path.relative_to(HERE).parts[0]
             if mark := MARK_OF_DIRECTORY.get(directory):
                 item.add_marker(mark)
+
+
+def pytest_sessionfinish() -> None:
+    for account in accounts():
+        shutil.rmtree(cache_of(account.uid), ignore_errors=True)
 
 
 def pytest_report_header() -> str:

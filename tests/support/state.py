@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import re
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path

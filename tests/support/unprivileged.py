@@ -13,6 +13,7 @@ import pickle
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ class Account:
 
     def become(self) -> None:
         """Turn this (child) process into the account, for good and without any capability."""
+        os.environ["FENTRY_CACHE"] = str(cache_of(self.uid))
         if self.is_current:
             return
         os.setgroups([])
@@ -127,6 +129,11 @@ class Account:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def cache_of(uid: int) -> Path:
+    """Where this run of the suite keeps what an account has analysed; gone at its end."""
+    return Path(tempfile.gettempdir()) / f"fentry-test-cache-{os.getsid(0)}-{uid}"
 
 
 def accounts() -> tuple[Account, ...]:

@@ -20,7 +20,7 @@ from fentry.sites.find import analyse
 from fentry.sites.site import SITE_DTYPE, ModuleSites, Reason, refuse_all
 from fentry.symbols.module import Module
 
-ANALYSIS_VERSION = 1
+ANALYSIS_VERSION = 2
 
 _CHECKSUM_BYTES = 32
 
@@ -61,10 +61,10 @@ def _load(path: Path) -> ModuleSites | None:
     if hashlib.sha256(body).digest() != content[:_CHECKSUM_BYTES]:
         return None
     try:
-        with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-            sites: NDArray[np.void] = arrays["sites"]
-            keys, values = arrays["keys"].tolist(), arrays["values"].tolist()
-    except (ValueError, KeyError, OSError):
+        stream = io.BytesIO(body)
+        sites: NDArray[np.void] = np.load(stream, allow_pickle=False)
+        keys, values = (np.load(stream, allow_pickle=False).tolist() for _ in range(2))
+    except (ValueError, EOFError, OSError):
         return None
     if sites.dtype != SITE_DTYPE:
         return None
@@ -73,12 +73,9 @@ def _load(path: Path) -> ModuleSites | None:
 
 def _store(path: Path, found: ModuleSites) -> None:
     stream = io.BytesIO()
-    np.savez(
-        stream,
-        sites=found.sites,
-        keys=np.array(list(found.blockers), np.uint64),
-        values=np.array(list(found.blockers.values()), np.uint64),
-    )
+    np.save(stream, found.sites)
+    np.save(stream, np.array(list(found.blockers), np.uint64))
+    np.save(stream, np.array(list(found.blockers.values()), np.uint64))
     body = stream.getvalue()
     with contextlib.suppress(OSError):  # no cache is no error: the next attach analyses again
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
