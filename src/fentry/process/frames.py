@@ -20,6 +20,7 @@ from fentry.process.stop import Stop
 _SEGMENTS = 0x002B_0000_0000_0033
 _FLAGS_LIMIT = 1 << 22
 _LONGEST_BYTES = 8 << 20
+_FRAME_BYTES = 64  # a frame may lie across the end of a part
 
 
 class SignalFrame(NamedTuple):
@@ -38,18 +39,16 @@ def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[S
     starts = [m.start for m in maps]
     found: dict[int, SignalFrame] = {}
     todo = [t.regs.rsp for t in stop.threads.values() if t.regs.rip]
-    seen: list[tuple[int, int]] = []
+    lowest: dict[int, int] = {}  # what has been searched: from there to the end of a mapping
     while todo:
         rsp = todo.pop()
         i = bisect_right(starts, rsp) - 1
         if i < 0 or rsp >= maps[i].end:
             continue
         start = rsp & ~7
-        end = min(maps[i].end, start + _LONGEST_BYTES)
-        if any(low <= start and end <= high for low, high in seen):
-            continue
-        seen.append((start, end))
-        for frame in _frames_in(memory.read_some(start, end - start), start):
+        end = lowest.get(i, min(maps[i].end, start + _LONGEST_BYTES))
+        lowest[i] = min(start, end)
+        for frame in _frames_in(memory.read_some(start, max(0, end - start) + _FRAME_BYTES), start):
             if frame.rip_address not in found:
                 found[frame.rip_address] = frame
                 todo.append(frame.rsp)

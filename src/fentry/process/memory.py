@@ -33,8 +33,10 @@ class Memory:
             raise TargetGone(f"no process {pid}", remedy="pgrep NAME finds a pid") from error
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self._fd)
+        """Give the descriptor back; the memory counts as gone from now on."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def read(self, address: int, count: int) -> bytes:
         """Exactly `count` bytes at `address`.
@@ -73,6 +75,8 @@ class Memory:
 
     def is_alive(self) -> bool:
         """Whether the address space still has a process."""
+        if self._fd < 0:
+            return False
         try:
             return os.pread(self._fd, 1, 0) != b""
         except OSError as error:

@@ -29,11 +29,12 @@ OnResult = Callable[[int, int], bool]
 
 
 class RemoteError(FentryError, OSError):
-    """A system call of the target failed; `number` is its errno."""
+    """A system call of the target failed: `number` is its errno, `results` those before it."""
 
     exit_code = 9
 
-    def __init__(self, call: Call, number: int) -> None:
+    def __init__(self, call: Call, number: int, results: Sequence[int]) -> None:
+        self.results = results
         super().__init__(
             f"the target's {call.name or call.number} failed: {os.strerror(number)}",
             cause="a limit of the target (memory, address space, descriptors)",
@@ -66,15 +67,18 @@ def _may_lend(mapping: Mapping) -> bool:
     return mapping.perms == "r-xp" and (bool(mapping.inode) or mapping.path == "[vdso]")
 
 
-def sweep_room(maps: Sequence[Mapping], memory: Memory, stop: Stop) -> bool:
-    """Remove a stub that a dead controller left; False while a thread still runs it."""
+def sweep_room(maps: Sequence[Mapping], memory: Memory, rips: Sequence[int]) -> bool:
+    """Remove a stub that a dead controller left; False while a thread still runs it.
+
+    `rips` are where the code of the target goes on, below signal handlers as well.
+    """
     for mapping in maps:
         if not _may_lend(mapping):
             continue
         address = mapping.end - ROOM_BYTES
         if memory.read_some(address, len(SIGNATURE)) != SIGNATURE:
             continue
-        if any(address <= t.regs.rip < mapping.end for t in stop.threads.values()):
+        if any(address <= rip < mapping.end for rip in rips):
             return False
         memory.write(address, bytes(ROOM_BYTES))
     return True
@@ -87,6 +91,7 @@ class Remote:
         self._stop = stop
         self._memory = memory
         self._room = room
+        self._running: set[int] = set()
 
     def run(
         self,
@@ -119,7 +124,8 @@ class Remote:
             finally:
                 self._put_back(thread, regs, mask)
         finally:
-            self._memory.write(self._room, bytes(len(code)))
+            if thread.tid not in self._running:  # else it still needs the stub
+                self._memory.write(self._room, bytes(len(code)))
 
     def _options(self, thread: Thread) -> int:
         if read_status(self._stop.pid, thread.tid).seccomp == 0:
@@ -155,19 +161,22 @@ class Remote:
             self._to_syscall_stop(tid)  # exit
             result = ptrace.get_regs(tid).rax
             if result > ALL_SIGNALS - 4095:
-                raise RemoteError(call, -(result - (1 << 64)))
+                raise RemoteError(call, -(result - (1 << 64)), results)
             results.append(result)
             if on_result is not None and not on_result(i, result):
                 break
         return results
 
     def _to_syscall_stop(self, tid: int) -> None:
+        signal = 0
         while True:
-            ptrace.cont_to_syscall(tid)
+            ptrace.cont_to_syscall(tid, signal)
             status = self._await(tid)
             if os.WSTOPSIG(status) == _SYSCALL_STOP:
                 return
-            # A group stop or an interruption: on with it, it stays in force.
+            # A group stop or an interruption stays in force; a signal (SIGSTOP cannot be
+            # blocked) is delivered.
+            signal = 0 if status >> 16 else os.WSTOPSIG(status)
 
     def _await(self, tid: int) -> int:
         deadline = time.monotonic() + 10.0
@@ -189,7 +198,9 @@ class Remote:
         # First the mask: if we die between the two, the stub restores the rest.  Then one more
         # stop, so that the thread stands as the others do.
         tid = thread.tid
+        self._running.add(tid)
         try:
+            self._be_stopped(tid)
             ptrace.set_sigmask(tid, mask)
             ptrace.set_regs(tid, regs)
             ptrace.set_options(tid, OPTIONS)
@@ -206,6 +217,19 @@ class Remote:
             if error.errno != errno.ESRCH:
                 raise
             self._stop.forget(tid)
+        except TargetGone:
+            self._stop.forget(tid)
+        self._running.discard(tid)
+
+    def _be_stopped(self, tid: int) -> None:
+        # After an exception in the middle of a call the thread may be running.
+        try:
+            ptrace.get_regs(tid)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+            ptrace.interrupt(tid)
+            self._await(tid)
 
 
 def _outside_rseq(memory: Memory, thread: Thread) -> ptrace.Regs:

@@ -51,8 +51,15 @@ _INOTIFY = "anon_inode:inotify"
 _MASK = (1 << 64) - 1
 
 
-def kept_restartable(pid: int, tid: int, regs: Regs) -> bool:
-    """Change `regs` so that the kernel restarts an interrupted call; whether it was changed."""
+def kept_restartable(pid: int, tid: int, regs: Regs, *, filtered: bool = False) -> bool:
+    """Change `regs` so that the kernel restarts an interrupted call; whether it was changed.
+
+    `filtered` says that the process runs under seccomp: a filter may kill for
+    restart_syscall(2), which programs never make themselves, so the call begins again instead.
+    """
+    if filtered and regs.rax == -ERESTART_RESTARTBLOCK & _MASK and regs.orig_rax < 1 << 63:
+        regs.rax = -ERESTARTNOINTR & _MASK
+        return True
     if regs.rax != -EINTR & _MASK or regs.orig_rax >= 1 << 63:
         return False
     if regs.orig_rax not in _ALWAYS and not (

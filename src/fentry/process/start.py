@@ -7,14 +7,18 @@ elf/link.h), a static one at its entry point.  Until it is let go it dies with u
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from fentry.errors import AttachError, BadInput, TargetGone
 from fentry.process import ptrace
+from fentry.process.gates import may_ptrace_anyone
 from fentry.process.maps import mapping_at, read_maps
 from fentry.process.memory import Memory
 
@@ -24,6 +28,10 @@ _INT3 = b"\xcc"
 _R_STATE = 24  # struct r_debug: int r_version, r_map, r_brk, int r_state (elf/link.h)
 _RT_CONSISTENT = 0
 _OPTIONS = ptrace.PTRACE_O_TRACEEXEC | ptrace.PTRACE_O_EXITKILL
+_DEFAULTS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP,  # we catch them
+    signal.SIGPIPE, signal.SIGXFSZ,  # Python ignores them
+)  # fmt: skip
 
 
 def start(command: Sequence[str]) -> int:
@@ -32,39 +40,89 @@ def start(command: Sequence[str]) -> int:
     The process is a ptrace-stopped tracee of the calling thread.  Raises BadInput when it cannot
     be executed, AttachError when the kernel forbids tracing it.
     """
+    _refuse_setuid(command[0])
     reader, writer = os.pipe()
+    waiting, go = os.pipe()
     pid = os.fork()
     if not pid:
-        _become(command, reader, writer)
+        os.close(go)
+        _become(command, waiting, writer)
     os.close(writer)
+    os.close(waiting)
     try:
-        os.waitpid(pid, ptrace.WALL | os.WUNTRACED)
-        try:
-            ptrace.seize(pid, _OPTIONS)
-        except OSError as error:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise AttachError(
-                f"cannot trace {command[0]}: {error.strerror}", remedy="fentry doctor"
-            ) from error
-        os.kill(pid, signal.SIGCONT)
+        _seize(pid, command[0])
+        os.write(go, b"g")
         _run_to_exec(pid, command, reader)
+        _run_to_consistent(pid)
+    except BaseException:
+        end(pid)
+        raise
     finally:
+        os.close(go)
         os.close(reader)
-    _run_to_consistent(pid)
     return pid
 
 
-def _become(command: Sequence[str], reader: int, writer: int) -> None:
-    # In the child: wait to be seized, then exec; an error goes through the pipe.
+def end(pid: int) -> None:
+    """Kill a command that start() gave, and reap it; one that has been reaped is left alone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while not _is_end(os.waitpid(pid, ptrace.WALL)[1]):
+            continue
+
+
+def exit_code(pid: int) -> int:
+    """Wait until a command that start() gave has ended; its code as a shell gives it.
+
+    128 + n when signal n killed it.
+    """
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _refuse_setuid(name: str) -> None:
+    # The kernel starts such a program without its privileges when the tracer has none: it would
+    # fail in ways that it does not fail in when it is not traced.
+    path = shutil.which(name)
+    if path is None or may_ptrace_anyone():
+        return
+    if os.stat(path).st_mode & (stat.S_ISUID | stat.S_ISGID) or _has_capabilities(path):
+        raise AttachError(
+            f"cannot trace {path}: it is setuid, setgid, or has capabilities",
+            cause="traced by an unprivileged process it would run without them",
+            remedy="run fentry as root",
+        )
+
+
+def _has_capabilities(path: str) -> bool:
     try:
-        os.close(reader)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        os.execvp(command[0], list(command))
+        return bool(os.getxattr(path, "security.capability"))
+    except OSError:
+        return False  # none, or a file system that has none
+
+
+def _seize(pid: int, name: str) -> None:
+    try:
+        ptrace.seize(pid, _OPTIONS)
     except OSError as error:
-        os.write(writer, (error.strerror or str(error)).encode())
+        raise AttachError(
+            f"cannot trace {name}: {error.strerror}", remedy="fentry doctor"
+        ) from error
+
+
+def _become(command: Sequence[str], waiting: int, writer: int) -> None:
+    # In the child: wait to be seized, then exec; an error goes through the pipe. When the parent
+    # dies first, nothing is run.
+    try:
+        for number in _DEFAULTS:
+            signal.signal(number, signal.SIG_DFL)
+        if os.read(waiting, 1):
+            os.execvp(command[0], list(command))
+    except (OSError, ValueError) as error:
+        text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        os.write(writer, text.encode())
     finally:
         os._exit(127)
 
@@ -80,19 +138,15 @@ def _run_to_exec(pid: int, command: Sequence[str], reader: int) -> None:
         event = status >> 16
         if event == ptrace.PTRACE_EVENT_EXEC:
             return
-        ptrace.cont(pid, 0 if event else _delivered(status))
-
-
-def _delivered(status: int) -> int:
-    number = os.WSTOPSIG(status)
-    return 0 if number in (signal.SIGSTOP, signal.SIGTRAP) else number
+        ptrace.cont(pid, 0 if event else os.WSTOPSIG(status))
 
 
 def _run_to_consistent(pid: int) -> None:
     auxv = _auxv(pid)
     base = auxv.get(_AT_BASE, 0)
     if not base:
-        return  # static: nothing of it has run
+        _leave_exec(pid)  # static: nothing of it has run
+        return
     place, state = _linker_symbols(pid, base)
     if not place:
         place, state = auxv[_AT_ENTRY], 0
@@ -101,6 +155,20 @@ def _run_to_consistent(pid: int) -> None:
         _run_to(pid, memory, place, state)
     finally:
         memory.close()
+
+
+def _leave_exec(pid: int) -> None:
+    # The exec event is reported inside execve: whoever counts system call stops from there would
+    # take its return for the entry of the next call. Stop again, before the first instruction.
+    ptrace.interrupt(pid)
+    signal_number = 0
+    while True:
+        ptrace.cont(pid, signal_number)
+        status = _await_stop(pid)
+        if status >> 16 == ptrace.PTRACE_EVENT_STOP:
+            return
+        signal_number = 0 if status >> 16 else os.WSTOPSIG(status)
+        ptrace.interrupt(pid)  # every stop uses up a pending interruption
 
 
 def _run_to(pid: int, memory: Memory, place: int, state: int) -> None:
@@ -115,8 +183,15 @@ def _run_to(pid: int, memory: Memory, place: int, state: int) -> None:
         ptrace.set_regs(pid, regs)
         if not state or memory.read(state, 4) == _RT_CONSISTENT.to_bytes(4, "little"):
             return
-        ptrace.single_step(pid)
-        _await_stop(pid)
+        _step(pid)
+
+
+def _step(pid: int) -> None:
+    ptrace.single_step(pid)
+    status = _await_stop(pid)
+    number = 0 if status >> 16 else os.WSTOPSIG(status)
+    if number not in (0, signal.SIGTRAP):
+        os.kill(pid, number)  # it came first; the trap at the same place will be met once more
 
 
 def _cont_to_trap(pid: int, place: int) -> None:
@@ -134,6 +209,10 @@ def _await_stop(pid: int) -> int:
     if not os.WIFSTOPPED(status):
         raise TargetGone(f"process {pid} ended before it could be traced")
     return status
+
+
+def _is_end(status: int) -> bool:
+    return os.WIFEXITED(status) or os.WIFSIGNALED(status)
 
 
 def _auxv(pid: int) -> dict[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ USER_CS = 0x33  # 64-bit user code segment: arch/x86/include/asm/segment.h
 
 _SPIN_S = 0.0003
 _LONGEST_PAUSE_S = 0.001
+_EXEC_S = 0.05
+_ASLEEP_S = 0.05
 
 
 @dataclass(slots=True)
@@ -64,6 +67,9 @@ class Stop:
         self._seized: set[int] = set()
         self._stopped: set[int] = set()
         self._began_ns = 0
+        self.exit_status: int | None = None
+        self._filtered = False
+        self._is_upset = False
         if held:
             ptrace.set_options(held, OPTIONS)
             self._seized.add(held)
@@ -71,9 +77,13 @@ class Stop:
 
     def __enter__(self) -> Stop:
         try:
+            if not self._seized:
+                self._await_wakefulness(time.monotonic() + self.limit_s)
             self._take_lock()
+            self._filtered = read_status(self.pid).seccomp != 0
             self._stop_all()
         except BaseException:
+            self._is_upset = True
             self.release()
             raise
         return self
@@ -84,6 +94,7 @@ class Stop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._is_upset |= error is not None
         self.release()
 
     # 1. The lock
@@ -91,7 +102,8 @@ class Stop:
     def _take_lock(self) -> None:
         if self._seized:
             return
-        deadline = time.monotonic() + LOCK_LIMIT_S
+        began = time.monotonic()
+        deadline = began + LOCK_LIMIT_S
         while True:
             tids = list_tids(self.pid)
             if not tids:
@@ -104,7 +116,9 @@ class Stop:
                     raise
                 time.sleep(_LONGEST_PAUSE_S)  # another controller: its stops are short
                 continue
-            raise TargetGone(f"process {self.pid} has no live thread", cause="it is a zombie")
+            if time.monotonic() > began + _EXEC_S:  # else it may be in the middle of an exec
+                raise TargetGone(f"process {self.pid} has no live thread", cause="it is a zombie")
+            time.sleep(_LONGEST_PAUSE_S)
 
     def _is_held_by_fentry(self, tids: list[int]) -> bool:
         for tid in tids:
@@ -116,7 +130,7 @@ class Stop:
                 return "fentry" in command_of(tracer)
         return True  # it was let go meanwhile
 
-    def _seize(self, tid: int) -> bool:
+    def _seize(self, tid: int, tries: int = 5) -> bool:
         # True when `tid` is ours now; False for dead threads and kernel workers.
         try:
             stat = read_stat(self.pid, tid)
@@ -129,9 +143,28 @@ class Stop:
         except OSError as error:
             if error.errno == errno.ESRCH or self._is_dead(tid):
                 return False
-            raise refusal(self.pid, tid, error) from error
+            if not self._is_ours(tid):  # else born of a thread of ours: the kernel seized it
+                if tries and not self._tracer_of(tid):  # in the middle of an exec, or ending
+                    time.sleep(_LONGEST_PAUSE_S)
+                    return self._seize(tid, tries - 1)
+                raise refusal(self.pid, tid, error) from error
         self._seized.add(tid)
         return True
+
+    def _is_ours(self, tid: int) -> bool:
+        return self._tracer_of(tid) in (os.getpid(), threading.get_native_id())
+
+    def _tracer_of(self, tid: int) -> int:
+        try:
+            return read_status(self.pid, tid).tracer_pid
+        except TargetGone:
+            return 0
+
+    def _state(self, tid: int) -> str:
+        try:
+            return read_stat(self.pid, tid).state
+        except TargetGone:
+            return "X"
 
     def _is_dead(self, tid: int) -> bool:
         try:
@@ -140,6 +173,31 @@ class Stop:
             return True
 
     # 2. The stop
+
+    def _await_wakefulness(self, limit: float) -> None:
+        # Nobody is seized while a thread sleeps uninterruptibly (a vfork parent, slow storage):
+        # what cannot be stopped could not be let go, either.
+        while (sleeper := self._sleeper()) and time.monotonic() < limit:
+            time.sleep(_LONGEST_PAUSE_S)
+        if sleeper:
+            raise self._timeout(sleeper)
+
+    def _sleeper(self) -> int:
+        for tid in list_tids(self.pid):
+            try:
+                stat = read_stat(self.pid, tid)
+            except TargetGone:
+                continue
+            if stat.state == "D" and not stat.is_kernel_worker:
+                return tid
+        return 0
+
+    def _timeout(self, tid: int) -> StopTimeout:
+        return StopTimeout(
+            f"cannot stop process {self.pid}: thread {tid} did not stop in {self.limit_s:g} s",
+            cause=self._why_slow(tid),
+            remedy="try again when it has left that state, or a longer --max-stop",
+        )
 
     def _stop_all(self) -> None:
         limit = time.monotonic() + self.limit_s
@@ -151,13 +209,9 @@ class Stop:
                 break
             self._release_stopped()
             if time.monotonic() > limit:
-                raise StopTimeout(
-                    f"cannot stop process {self.pid}: thread {slow} did not stop "
-                    f"in {self.limit_s:g} s",
-                    cause=self._why_slow(slow),
-                    remedy="try again when it has left that state, or a longer --max-stop",
-                )
-            self._await_one(slow, limit)
+                raise self._timeout(slow)
+            self._await_slow(limit)
+            self._take_lock()
         self._read_registers()
 
     def _seize_new(self, tids: Iterable[int]) -> list[int]:
@@ -190,6 +244,7 @@ class Stop:
 
     def _await_stops(self, deadline: float) -> int | None:
         spin_until = time.monotonic() + _SPIN_S
+        asleep_by = time.monotonic() + _ASLEEP_S
         pause_s = 0.00005
         while waiting := self._seized - self._stopped:
             if any([self._poll(tid) for tid in waiting]):
@@ -207,6 +262,8 @@ class Stop:
                 for tid in waiting if pause_s >= _LONGEST_PAUSE_S else ():
                     if self._is_dead(tid):
                         self._forget(tid)
+                    elif now > asleep_by and self._state(tid) == "D":
+                        return tid  # a vfork parent by now: others need not wait for it
                 time.sleep(pause_s)  # waitpid(2) has no time limit: poll, ever more slowly
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return None
@@ -216,6 +273,7 @@ class Stop:
         try:
             found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
         except ChildProcessError:
+            self._is_upset = True
             self._forget(tid)
             return True
         if not found:
@@ -223,6 +281,8 @@ class Stop:
         if os.WIFSTOPPED(status):
             self._on_stop(tid, status)
         else:
+            if tid == self.pid:
+                self.exit_status = status  # a command that we started: its parent wants to know
             self._forget(tid)
         return True
 
@@ -251,6 +311,14 @@ class Stop:
         self._stopped.discard(tid)
         self.threads.pop(tid, None)
 
+    def _lose(self, tid: int) -> None:
+        # Not stopped although it was: dead, or exec gave its tid to another thread, which runs
+        # and is ours.
+        self._is_upset = True
+        self._stopped.discard(tid)
+        if self._is_dead(tid) or not self._is_ours(tid):
+            self._forget(tid)
+
     def _why_slow(self, tid: int) -> str:
         try:
             state = read_stat(self.pid, tid).state
@@ -262,13 +330,16 @@ class Stop:
             )
         return f"it is in state {state} on a busy machine"
 
-    def _await_one(self, tid: int, limit: float) -> None:
-        # All others run meanwhile; the slow thread stops as soon as it can.
-        while tid in self._seized - self._stopped and time.monotonic() < limit:
-            if not self._poll(tid):
-                if self._is_dead(tid):
-                    self._forget(tid)
+    def _await_slow(self, limit: float) -> None:
+        # Whoever has not stopped yet stops as soon as it can, and is let go at once: nobody waits
+        # for the slowest.
+        while self._seized and time.monotonic() < limit:
+            if not any([self._poll(tid) for tid in list(self._seized - self._stopped)]):
+                for tid in list(self._seized):
+                    if self._is_dead(tid):
+                        self._forget(tid)
                 time.sleep(_LONGEST_PAUSE_S)
+            self._release_stopped()
 
     def _read_registers(self) -> None:
         members = set(list_tids(self.pid))
@@ -280,7 +351,7 @@ class Stop:
                 regs = ptrace.get_regs(tid)
             except OSError as error:
                 if error.errno == errno.ESRCH:
-                    self._forget(tid)
+                    self._lose(tid)
                     continue
                 raise AttachError(
                     f"cannot read the registers of thread {tid}: {error.strerror}",
@@ -293,9 +364,11 @@ class Stop:
                 )
             self.threads[tid] = Thread(tid, regs)
         for thread in self.threads.values():
-            if kept_restartable(self.pid, thread.tid, thread.regs):
+            if kept_restartable(self.pid, thread.tid, thread.regs, filtered=self._filtered):
                 thread.changed = True
         self.flush()
+        if self._seized - self._stopped:  # an exec by another thread took over a stopped tid
+            raise TargetGone(f"process {self.pid} replaced itself by exec", cause="during the stop")
         if not self.threads:
             raise TargetGone(f"process {self.pid} is gone", cause="it ended while being stopped")
 
@@ -321,15 +394,40 @@ class Stop:
         """Let every thread run. Threads that have not stopped yet are let go when they do."""
         self.flush()
         self._release_stopped()
+        self._find_lost()
         while left := self._seized - self._stopped:
             for tid in left:
                 self._interrupt(tid)
             if self._await_stops(time.monotonic() + self.max_stop_s) is not None:
-                break  # in the kernel for long: it is ours until this process's thread ends
+                break  # in the kernel for long: settle() lets it go when it comes back
             self._release_stopped()
+            self._find_lost()
         if self._began_ns:
             self.duration_ns = time.monotonic_ns() - self._began_ns
             self._began_ns = 0
+
+    def _find_lost(self) -> None:
+        # After an exec in our hands threads may be ours that we have never heard of: born of one
+        # whose stop we took for another.
+        if self._is_upset:
+            tids = list_tids(self.pid)
+            self._seized.update(
+                tid for tid in tids if tid not in self._seized and self._is_ours(tid)
+            )
+
+    @property
+    def has_stragglers(self) -> bool:
+        """Whether a thread is left that has not stopped yet and so could not be let go."""
+        return bool(self._seized)
+
+    def settle(self) -> bool:
+        """Let go what has stopped since; whether nobody is left."""
+        for tid in list(self._seized - self._stopped):
+            self._poll(tid)
+            if self._is_dead(tid):
+                self._forget(tid)
+        self._release_stopped()
+        return not self._seized
 
     def _release_stopped(self) -> None:
         for tid in list(self._stopped):
@@ -338,6 +436,10 @@ class Stop:
 
     def _detach(self, tid: int) -> None:
         try:
+            if tid not in self.threads:  # let go early: its call must not see the stop, either
+                regs = ptrace.get_regs(tid)
+                if kept_restartable(self.pid, tid, regs, filtered=self._filtered):
+                    ptrace.set_regs(tid, regs)
             ptrace.detach(tid)
         except OSError as error:
             if error.errno != errno.ESRCH:

@@ -137,6 +137,12 @@ def _template(fds: tuple[int | None, ...], backwards: bool) -> _Template:
     return _Template(code.data, words)
 
 
+def prepare() -> None:
+    """Assemble the stubs that an attach needs, so that no stop has to wait for it."""
+    for fds in ((None, 4, 0), *((None,) * count for count in range(1, MAX_CALLS + 1))):
+        _template(fds, False)
+
+
 def stub_bytes(calls: Sequence[Call]) -> int:
     """How much room the stub for `calls` needs."""
     return len(SIGNATURE) + len(_template(tuple(call.fd for call in calls), False).code)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from fentry.errors import AttachError, BadInput, TargetGone
+from fentry.errors import AttachError, BadInput, LockError, TargetGone
 from fentry.process import ptrace
 from fentry.process.frames import SignalFrame, signal_frames
 from fentry.process.gates import refusal
@@ -19,6 +21,7 @@ from fentry.process.proc import children_of, list_tids, read_stat, read_status
 from fentry.process.remote import ROOM_BYTES, Remote, find_room, sweep_room
 from fentry.process.stop import MAX_STOP_S, Stop
 from fentry.process.stub import SIGNATURE
+from fentry.process.stub import prepare as prepare_stubs
 
 _ELF64 = b"\x7fELF\x02"
 _X86_64 = 62  # EM_X86_64
@@ -27,6 +30,8 @@ _HWCAP2_FSGSBASE = 1 << 1  # arch/x86/include/uapi/asm/hwcap2.h
 _SWEEP_LIMIT_S = 5.0
 _SWEEP_PAUSE_S = 0.001
 _VFORK_LIMIT_S = 10.0
+# Handlers of these may raise in Python; inside a stop that would leave a thread in our stub.
+_DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1)
 _TCB_BYTES = 0x800
 _TID_OFFSETS = (0x2D0, 0x30)  # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
 
@@ -131,9 +136,13 @@ class Target:
         self.pid = pid
         self.max_stop_s = max_stop_s
         self.stop_durations_ns: list[int] = []
+        self.exit_status: int | None = None
         self._held: Stop | None = None
+        self._holder = 0
+        self._stragglers: list[Stop] = []
         _check(pid)
         self.start_time = read_stat(pid).start_time
+        prepare_stubs()
         self.memory = Memory(pid)
         try:
             self.room = find_room(read_maps(pid), self.memory)
@@ -142,7 +151,11 @@ class Target:
             raise
 
     def close(self) -> None:
-        """Give the descriptor of the memory back."""
+        """Give the descriptor of the memory back, when no thread is left with us."""
+        deadline = time.monotonic() + _VFORK_LIMIT_S
+        while self._stragglers and time.monotonic() < deadline:
+            self.settle()
+            time.sleep(_SWEEP_PAUSE_S)
         self.memory.close()
 
     @contextmanager
@@ -153,10 +166,18 @@ class Target:
         tracee of ours already (a command that was started).
         """
         if self._held is not None:
+            if self._holder != threading.get_ident():
+                raise LockError(
+                    f"process {self.pid} is stopped by another thread of this process",
+                    cause="only the thread that stopped it may work on it",
+                )
             yield Halt(self, self._held)
             return
+        self.settle()
         self._refuse_shared_memory()
         stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held)
+        self._holder = threading.get_ident()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _DEFERRED)
         try:
             with stop:
                 if not self.memory.is_alive():
@@ -169,6 +190,18 @@ class Target:
             self._held = None
             if stop.duration_ns:
                 self.stop_durations_ns.append(stop.duration_ns)
+            if stop.exit_status is not None:
+                self.exit_status = stop.exit_status
+            if stop.has_stragglers:
+                self._stragglers.append(stop)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def settle(self) -> None:
+        """Let go threads that could not be stopped in time and have stopped since.
+
+        To be called now and then while stragglers may exist; every stop calls it first.
+        """
+        self._stragglers = [stop for stop in self._stragglers if not stop.settle()]
 
     def _refuse_shared_memory(self) -> None:
         # A process made by clone(CLONE_VM) runs the same text, and we do not stop it. Vfork
@@ -188,7 +221,7 @@ class Target:
         deadline = time.monotonic() + _SWEEP_LIMIT_S
         while any(room_is_used(self.memory, m) for m in read_maps(self.pid)):
             with self.stopped() as halt:
-                if sweep_room(halt.maps, self.memory, halt.stop):
+                if sweep_room(halt.maps, self.memory, halt.rips()):
                     return
             if time.monotonic() > deadline:
                 raise AttachError(
@@ -277,7 +310,12 @@ def _rseq_offset(tids: list[int], bases: list[int], memory: Memory) -> int | Non
     # One offset from the thread pointer that holds for every thread, registered or not.
     areas = [ptrace.rseq_configuration(tid) for tid in tids]
     offsets = {a.area - base for a, base in zip(areas, bases, strict=True) if a and base}
-    if len(offsets) != 1 or not all(bases) or any(a and a.signature != 0x53053053 for a in areas):
+    if (
+        len(offsets) != 1
+        or not all(bases)
+        or len(set(bases)) < len(bases)
+        or any(a and a.signature != 0x53053053 for a in areas)
+    ):
         return None
     offset = offsets.pop()
     for area, base in zip(areas, bases, strict=True):
