@@ -39,7 +39,7 @@ RSEQ_CPU_ID = 4  # struct rseq, include/uapi/linux/rseq.h
 RSEQ_CS = 8
 
 _SAVED = (rax, rcx, rdx, rsi, rdi)
-_STACK_BYTES = 56  # five registers, the flags, and pushfq on a cold path
+_STACK_BYTES = 48  # five registers and the flags
 
 Cold = Callable[[Asm], None]
 
@@ -49,30 +49,27 @@ def build_entry(bodies: Sequence[Body], traits: Traits, origin: int) -> Code:
 
     ON ENTRY  [rsp] = return address of the site's call     [rsp + 8] = parent_ip
     ON EXIT   every register and flag as on entry
-    STACK     48 bytes, 56 on a cold path
+    STACK     48 bytes
     """
     a = Asm()
-    flags = len(bodies) > 1 or isinstance(bodies[0], RecordBody)
     cold: list[Cold] = []
     aborts: list[tuple[str, int]] = []
     # fmt: off
     saved = _SAVED if any(isinstance(body, RecordBody) for body in bodies) else _SAVED[:3]
     for register in saved:
         a.push(register)
-    if flags:
-        a.lahf()                                        # ah = SF ZF AF PF CF
-        a.seto(al)                                      # al = OF; nothing here changes DF
-        a.push(rax)
+    a.lahf()                                            # ah = SF ZF AF PF CF
+    a.seto(al)                                          # al = OF; nothing here changes DF
+    a.push(rax)
     for i, body in enumerate(bodies):
         match body:
             case RecordBody():
                 cold.append(_record(a, body, traits, i))
             case CountBody():
-                cold.append(_count(a, body, traits, i, aborts, flags))
-    if flags:
-        a.pop(rax)
-        a.add(al, 0x7F)                                 # overflows if OF was 1
-        a.sahf()
+                cold.append(_count(a, body, traits, i, aborts))
+    a.pop(rax)
+    a.add(al, 0x7F)                                     # overflows if OF was 1
+    a.sahf()
     for register in reversed(saved):
         a.pop(register)
     a.ret()
@@ -177,19 +174,12 @@ def _record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
     return buffer_full
 
 
-def _count(
-    a: Asm,
-    body: CountBody,
-    traits: Traits,
-    i: int,
-    aborts: list[tuple[str, int]],
-    flags: bool,
-) -> Cold:
-    # COST  10 instructions, none locked: an rseq section makes it exact. Alone it changes no
-    # flag; among other bodies the flags are saved, and jrcxz would not reach its cold path.
+def _count(a: Asm, body: CountBody, traits: Traits, i: int, aborts: list[tuple[str, int]]) -> Cold:
+    # COST  15 instructions, none locked: an rseq section makes it exact, and its commit is one
+    # instruction, because a vfork child runs it unprotected with its parent's rseq area.
     restart, slow, done = (f"{name}{i}" for name in ("restart", "slow", "counted"))
-    depth = a.depth
     counter = rcx + rax * 8 + body.displacement
+    depth = a.depth
     # fmt: off
     a.mov(rax, a.entry(0))
     a.mov(eax, dword[rax - INDEX_BEFORE_RETURN])        # = index of the site
@@ -201,13 +191,17 @@ def _count(
         a.lea(rcx, qword[rip(f"section{number}")])
         a.mov(qword[fs, area + RSEQ_CS], rcx)           # rdfsbase would cost 5 ns here
         a.label(f"begin{number}")
-        a.movsxd(rcx, dword[fs, area + RSEQ_CPU_ID])    # < 0: not registered, the word is 0
+        a.movsxd(rcx, dword[fs, area + RSEQ_CPU_ID])    # < 0: not registered
+        if traits.rdpid:
+            a.rdpid(rdx)
+            a.and_(edx, CPU_MASK)
+            a.cmp(edx, ecx)
+            a.jne(slow)                                 # a vfork child on another CPU
         a.mov(rdx, body.bases)
         a.mov(rcx, qword[rdx + rcx * 8])
-        _if_zero(a, slow, flags)                        # 0 in a forked child, too
-        a.mov(rdx, qword[counter])
-        a.lea(rdx, qword[rdx + 1])
-        a.mov(qword[counter], rdx)                      # commit
+        a.test(rcx, rcx)
+        a.je(slow)                                      # a forked child, or not registered
+        a.inc(qword[counter])                           # commit
         a.label(f"end{number}")
         aborts.append((restart, a.depth or 0))
     a.label(done, depth=depth)
@@ -215,26 +209,15 @@ def _count(
 
     def not_registered(a: Asm) -> None:
         a.label(slow)
-        a.pushfq()
         a.mov(rcx, body.control)
         a.mov(rcx, qword[rcx])
-        a.jrcxz(f"silent{i}")
+        a.test(rcx, rcx)
+        a.je(done)
         a.mov(rcx, body.shared)
         a.inc(qword[counter], lock=True)
-        a.label(f"silent{i}")
-        a.popfq()
         a.jmp(done)
 
     return not_registered
-
-
-def _if_zero(a: Asm, label: str, flags: bool) -> None:
-    # Go to `label` if rcx is 0.
-    if flags:
-        a.test(rcx, rcx)
-        a.je(label)
-    else:
-        a.jrcxz(label)
 
 
 def _cpu(a: Asm, traits: Traits) -> None:

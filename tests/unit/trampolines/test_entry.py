@@ -26,7 +26,7 @@ USUAL = Traits(rdpid=True, fsgsbase=True, rseq_offset=2336, tid_offset=0x2D0)
 TRAITS = [
     Traits(rdpid, fsgsbase, rseq, tid)
     for rdpid, fsgsbase, rseq, tid in itertools.product(
-        (True, False), (True, False), (2336, -160, None), (0x2D0, 0x30, None)
+        (True, False), (True, False), (2336, -160, None), (0x2D0, None)
     )
 ]
 SETS = {
