@@ -26,6 +26,7 @@ from fentry.process.maps import read_maps
 from fentry.process.proc import command_of, possible_cpus
 from fentry.process.shared import SharedMemory
 from fentry.process.start import start
+from fentry.process.stop import MAX_STOP_S
 from fentry.process.target import CpuTraits, Target
 from fentry.region import layout as region_layout
 from fentry.region.layout import OPS_DTYPE, OPS_ROWS, Kind, State
@@ -60,7 +61,7 @@ class Options:
     buffer_bytes: int = BUFFER_BYTES
     mode: int = MODE_DISCARD
     record_bytes: int = 24
-    max_stop_s: float = 1.0
+    max_stop_s: float = MAX_STOP_S
 
 
 class Functions:
@@ -131,6 +132,7 @@ class Session:
         self.parked_bytes = 0
         self._detached = False
         self._next_id = 1
+        self._ops_rows: dict[int, int] = {}
         self._reader: Reader | None = None
         self._ring: tuple[Segment, RingBuffer] | None = None
         self._counters: tuple[Segment, SharedMemory] | None = None
@@ -140,11 +142,12 @@ class Session:
             if held:
                 self._hold.enter_context(self.target.stopped(held=held))
             self.target.sweep()
+            if not adopting:
+                clear_leftovers(self.target)  # first: the analysis may have to read memory
             self.functions = Functions(pid, self.target)
             if adopting:
                 self._adopt()
             else:
-                clear_leftovers(self.target)
                 self._attach()
             self.pidfd = os.pidfd_open(pid)
         except BaseException:
@@ -166,13 +169,19 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.detach()
+        self.close()
 
     # 1. Attach and detach
 
     def _attach(self) -> None:
         rows = 1 << int(len(self.functions.table) + _SPARE_SITES).bit_length()
         with self.target.stopped() as halt:
+            if find_registry(halt.maps) is not None:
+                raise LockError(
+                    f"process {self.pid} is traced by another fentry",
+                    cause="it attached a moment ago",
+                    remedy=f"fentry status -p {self.pid}",
+                )
             cpu = halt.traits()
             self.region = Region.create(halt.remote, self.target.memory, halt.maps, rows)
             self.region.own()
@@ -216,12 +225,15 @@ class Session:
                     self._counters = segment, region.share(halt.remote, segment)
         self._make_dispatcher(cpu)
         members = self._dispatcher.adopt()
-        for row in region.registry.ops[region.registry.ops["state"] == State.LIVE]:
+        rows = region.registry.ops
+        for number in np.flatnonzero(rows["state"] == State.LIVE).tolist():
+            row = rows[number]
+            self._ops_rows[int(row["id"])] = number
             ops = Ops(Callback(int(row["callback"])), *split_filter(bytes(row["filter"])))
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
             self.ops[ops.id] = ops
-        self._next_id = 1 + max(self.ops, default=0)
+        self._next_id = 1 + max((*self.ops, *self._dispatcher.known_ids), default=0)
 
     def _take_ring(self, segment: Segment, memory: SharedMemory) -> None:
         try:
@@ -260,18 +272,22 @@ class Session:
         self.parked_bytes = remove_region(self.target, self.region)
 
     def close(self) -> None:
-        """Detach, and give descriptors back."""
+        """Detach, and give descriptors back. Counts and records can still be read afterwards."""
         try:
             self.detach()
         finally:
-            os.close(self.pidfd)
-            self.target.close()
+            if self.pidfd >= 0:
+                os.close(self.pidfd)
+                self.pidfd = -1
+                self.target.close()
 
     def exit_code(self) -> int:
         """Wait for a command that run() started; its exit code as a shell gives it."""
         return os.waitstatus_to_exitcode(self._reaped()) % 256
 
     def _reaped(self) -> int:
+        if self.target.exit_status is not None:  # it ended inside a stop
+            return self.target.exit_status
         _, status = os.waitpid(self.pid, 0)
         return status
 
@@ -295,9 +311,10 @@ class Session:
         ops.members = members
         self.ops[ops.id] = ops
         try:
-            self._apply(lambda: self._write_ops(ops, State.LIVE))
+            self._apply(before=lambda: self._write_ops(ops, State.LIVE))
         except FentryError:
             del self.ops[ops.id]
+            self._ops_rows.pop(ops.id, None)
             ops.id = 0
             raise
         return ops
@@ -308,7 +325,7 @@ class Session:
             raise BadInput("these ops are not registered")
         del self.ops[ops.id]
         try:
-            self._apply(lambda: self._write_ops(ops, State.FREE))
+            self._apply(after=lambda: self._write_ops(ops, State.FREE))
         except FentryError:
             self.ops[ops.id] = ops
             raise
@@ -320,7 +337,7 @@ class Session:
         before = ops.filter, ops.notrace, ops.members
         ops.filter, ops.notrace, ops.members = tuple(wanted), tuple(notrace), members
         try:
-            self._apply(lambda: self._write_ops(ops, State.LIVE))
+            self._apply(before=lambda: self._write_ops(ops, State.LIVE))
         except FentryError:
             ops.filter, ops.notrace, ops.members = before
             raise
@@ -339,9 +356,9 @@ class Session:
         reasons = self.functions.table.reason[members]
         return reasons_by_value()[int(reasons[0])].text if len(reasons) else ""
 
-    def _apply(self, publish: Callable[[], None]) -> None:
+    def _apply(self, **written: Callable[[], None]) -> None:
         plan = make_plan(list(self.ops.values()), self.functions.table.traceable)
-        self._dispatcher.apply(plan, self._body, publish)
+        self._dispatcher.apply(plan, self._body, **written)
 
     def _body(self, number: int) -> Body:
         ops = self.ops[number]
@@ -376,7 +393,19 @@ class Session:
         row["owner_pid"] = os.getpid()
         row["slot"] = ops.slot
         row["filter"] = ops.text.encode()[:216]
-        self.region.registry.write_ops(ops.id % OPS_ROWS, row)
+        self.region.registry.write_ops(self._ops_row(ops, state), row)
+
+    def _ops_row(self, ops: Ops, state: State) -> int:
+        row = self._ops_rows.get(ops.id)
+        if row is None:
+            free = set(range(OPS_ROWS)) - set(self._ops_rows.values())
+            if not free:
+                raise BadInput(f"{OPS_ROWS} ops are registered already")
+            row = min(free)
+            self._ops_rows[ops.id] = row
+        if state is State.FREE:
+            del self._ops_rows[ops.id]
+        return row
 
     # 3. Shared memory
 

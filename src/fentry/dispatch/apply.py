@@ -18,11 +18,19 @@ from fentry.dispatch.plan import Plan
 from fentry.errors import FentryError, LockError, PatchError
 from fentry.process.maps import Mapping, find_gap, read_maps
 from fentry.process.target import Halt, Target
-from fentry.region.layout import MAX_SET, SITE_DTYPE, TRAMPOLINE_DTYPE, Kind, SiteState, State
+from fentry.region.layout import (
+    MAX_SET,
+    SITE_DTYPE,
+    TRAMPOLINE_DTYPE,
+    TRAMPOLINE_ROWS,
+    Kind,
+    SiteState,
+    State,
+)
 from fentry.region.region import Region
 from fentry.sites import pad as pads
-from fentry.sites.patcher import POKE_BYTES, poke
-from fentry.sites.site import SiteKind
+from fentry.sites.patcher import POKE_BYTES, poke, read_mapped
+from fentry.sites.site import Reason, SiteKind
 from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena, Neighbourhood
 from fentry.trampolines.body import Body, CountBody, Traits
@@ -31,11 +39,19 @@ from fentry.x86.code import Code
 
 NONE, DIRECT, PADDED = 0, 1, 2
 
+UNKNOWN_SET = (-1,)  # what an adopted site calls when no live trampoline lies there
+
+_PAD_RUN_GAP = 4096
+
 NOP5 = bytes.fromhex("0f1f440000")  # nop dword [rax + rax]
 
 Set = tuple[int, ...]
 BodyOf = Callable[[int], Body]
 Rows = NDArray[np.int64]
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,7 @@ class _Change:
     built: list[tuple[Trampoline, Code]] = field(default_factory=list)
     fresh_pads: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
     fresh_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    gone: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Dispatcher:
@@ -116,6 +133,11 @@ class Dispatcher:
         return result
 
     @property
+    def known_ids(self) -> set[int]:
+        """Ids of ops that any set holds or held."""
+        return {one for chosen in self._sets for one in chosen}
+
+    @property
     def parked_bytes(self) -> int:
         """Memory of trampolines that nobody calls any more and that are not yet free."""
         return sum(one.bytes for one in self._parked)
@@ -148,23 +170,37 @@ class Dispatcher:
     def _adopt_sites(self, rows: NDArray[np.void], trampolines: dict[int, Trampoline]) -> None:
         sites = self.table.rows_of(rows["ip"].astype(np.uint64))
         self._site_of_row = sites.tolist()
-        for row, site in zip(rows, sites.tolist(), strict=True):
-            if site < 0:
-                continue  # its module is gone
-            self._pad[site] = row["pad"]
-            self._laid[site] = row["pad"] != 0
-            self._keys[int(row["key"])] = site
-            called = trampolines.get(int(row["call"]))
-            if row["state"] != SiteState.CALL or called is None:
-                continue
-            text = self._target.memory.read(int(row["patch"]), 1)[0]
-            if text not in (pads.CALL, pads.JMP):
-                continue  # the controller died before it changed this one
-            self._mode[site] = DIRECT if text == pads.CALL else PADDED
-            self._call[site] = called.address
-            self._current[site] = self._index(called.set)
-        known = sites >= 0
-        self.row[sites[known]] = np.flatnonzero(known)
+        known = sites >= 0  # else its module is gone
+        rows, sites = rows[known], sites[known]
+        self.row[sites] = np.flatnonzero(known)
+        # The row tells what was there; a module read from memory shows what we wrote over it.
+        for name in ("patch", "window", "kind"):
+            getattr(self.table, name)[sites] = rows[name]
+        self.table.reason[sites] = Reason.NONE
+        self.table.original[sites] = (
+            np.ascontiguousarray(rows["original"]).view(np.uint8).reshape(-1, 16)
+        )
+        self._pad[sites] = rows["pad"]
+        self._laid[sites] = rows["pad"] != 0
+        self._keys.update(zip(rows["key"].tolist(), sites.tolist(), strict=True))
+        found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
+        changed = mapped & (found != self.table.original[sites, :POKE_BYTES]).any(axis=1)
+        for site, text in zip(sites[changed].tolist(), found[changed], strict=True):
+            self._adopt_call(site, text.tobytes(), trampolines)
+
+    def _adopt_call(self, site: int, text: bytes, trampolines: dict[int, Trampoline]) -> None:
+        # What the text says counts: its controller may have died between text and rows.
+        if text[0] not in (pads.CALL, pads.JMP):
+            return  # somebody else's
+        self._mode[site] = DIRECT if text[0] == pads.CALL else PADDED
+        address = int(self.table.patch[site])
+        if text[0] == pads.JMP:
+            address = int(self._pad[site]) + pads.CALL_OFFSET
+            text = self._target.memory.read(address, POKE_BYTES)
+        called = address + POKE_BYTES + int.from_bytes(text[1:], "little", signed=True)
+        self._call[site] = called
+        one = trampolines.get(called) if text[0] == pads.CALL else None
+        self._current[site] = self._index(one.set if one else UNKNOWN_SET)
 
     def _arena_at(self, address: int) -> Arena:
         def distance(arena: Arena) -> int:
@@ -174,12 +210,19 @@ class Dispatcher:
 
     # 2. The transaction
 
-    def apply(self, plan: Plan, body_of: BodyOf, publish: Callable[[], None]) -> int:
+    def apply(
+        self,
+        plan: Plan,
+        body_of: BodyOf,
+        *,
+        before: Callable[[], None] = _nothing,
+        after: Callable[[], None] = _nothing,
+    ) -> int:
         """Bring the target to `plan`; how many sites changed.
 
-        `publish` is called inside the stop, after the changes, to write what else the registry
-        is to say.  All or nothing: raises PatchError, LockError, TargetGone, StopTimeout with
-        every site as it was.
+        `before` and `after` are called inside the stop, to write what else the registry is to
+        say: of ops that come before the changes, of ops that go after them.  All or nothing:
+        raises PatchError, LockError, TargetGone, StopTimeout with every site as it was.
         """
         self.check_owner()
         indices = np.array([self._index(chosen) for chosen in plan.sets], np.int32)
@@ -187,7 +230,8 @@ class Dispatcher:
         sites = np.flatnonzero(wanted != self._current)
         if not len(sites):
             with self.owned():
-                publish()
+                before()
+                after()
             return 0
         marks, laid = [arena.mark() for arena in self._arenas], self._pad.copy()
         change, writing = None, False
@@ -196,13 +240,16 @@ class Dispatcher:
             with self.owned() as halt:
                 self._free_parked(halt)
                 writing = True
+                before()
                 self._write(halt, change)
-                publish()
+                after()
         except FentryError:
             if writing and change is not None:  # threads may be in its pads: nothing is reused
                 self._parked += [built for built, _ in change.built]
+                self._pad[~self._laid] = 0
             else:
                 self._pad = laid
+                self._free_rows += [built.row for built, _ in change.built] if change else []
                 for arena, mark in zip(self._arenas, marks, strict=True):
                     arena.rewind(mark)
             raise
@@ -332,10 +379,7 @@ class Dispatcher:
             address = self._arenas[arena].take(size)
             code = build_entry(bodies, self._traits, address)
             section = section_offset(code)
-            if self._free_rows:
-                row = self._free_rows.pop()
-            else:
-                row, self._next_row = self._next_row, self._next_row + 1
+            row = self._take_row(chosen)
             built = Trampoline(
                 chosen, arena, address, len(code.data), row, address + section if section else 0
             )
@@ -349,6 +393,23 @@ class Dispatcher:
                     at = (wanted == index) & (self._arena[change.sites] == arena)
                     change.call[at] = found.address
                     change.trampoline[at] = found.row
+
+    def _take_row(self, chosen: Set) -> int:
+        if len(chosen) > MAX_SET:
+            raise PatchError(
+                f"{len(chosen)} ops want the same function, {MAX_SET} is the most",
+                remedy="unregister some of them",
+            )
+        if self._free_rows:
+            return self._free_rows.pop()
+        if self._next_row == TRAMPOLINE_ROWS:
+            raise PatchError(
+                f"the registry has room for {TRAMPOLINE_ROWS} trampolines",
+                cause="too many different sets of ops on the functions of one process",
+                remedy="fewer ops, or ops with the same filters",
+            )
+        self._next_row += 1
+        return self._next_row - 1
 
     def _assign_rows(self, change: _Change) -> None:
         sites = change.sites[change.fresh_rows]
@@ -392,22 +453,23 @@ class Dispatcher:
 
     def _write(self, halt: Halt, change: _Change) -> None:
         memory, registry = self._target.memory, self._region.registry
+        self._drop_gone(change)
+        for arena in self._arenas:
+            for segment, used in arena.used().items():
+                self._region.set_used(segment, used)
         for built, code in change.built:
             memory.write(built.address, code.data)
             registry.write_trampoline(built.row, _trampoline_row(built, State.LIVE))
         for address, laid in change.fresh_pads:
             memory.write(address, laid.tobytes())
-        for arena in self._arenas:
-            for segment, used in arena.used().items():
-                self._region.set_used(segment, used)
+        self._laid[change.sites] |= self._pad[change.sites] != 0
         adding = change.mode != NONE
+        idle = (change.mode == PADDED) & (self._mode[change.sites] != PADDED)
         self._write_rows(change, adding, SiteState.CALL)
-        for address, call in self._pad_calls(change, in_use=False):
-            memory.write(address, call)
+        self._write_pad_calls(change, idle)
         self._leave_windows(halt, change)
         self._poke(change)
-        for address, call in self._pad_calls(change, in_use=True):
-            memory.write(address, call)
+        self._write_pad_calls(change, self._mode[change.sites] == PADDED)
         self._write_rows(change, ~adding, SiteState.NOP)
         self.generation = registry.begin_generation()
 
@@ -453,19 +515,36 @@ class Dispatcher:
         text[padded] = pads.branches(pads.JMP, patch[padded], jumps)
         return text
 
-    def _pad_calls(self, change: _Change, *, in_use: bool) -> list[tuple[int, bytes]]:
-        # Pads laid earlier: those in use call something else from now on, or nothing; idle ones
-        # must be right before their site jumps to them.
-        sites = change.sites
-        if in_use:
-            which = self._mode[sites] == PADDED
-        else:
-            which = (change.mode == PADDED) & (self._mode[sites] != PADDED) & self._laid[sites]
-        at = self._pad[sites[which]] + np.uint64(pads.CALL_OFFSET)
-        kept = change.mode[which] == PADDED
+    def _write_pad_calls(self, change: _Change, which: NDArray[np.bool_]) -> None:
+        # What pads call from now on, or nothing: idle ones before their site jumps to them, those
+        # in use after the text. Pads lie side by side: a run of them is read and written at once.
+        sites = change.sites[which]
+        order = np.argsort(self._pad[sites])
+        at = self._pad[sites][order]
+        kept = (change.mode[which] == PADDED)[order]
         code = np.tile(np.frombuffer(NOP5, np.uint8), (len(at), 1))
-        code[kept] = pads.branches(pads.CALL, at[kept], change.call[which][kept])
-        return [(address, row.tobytes()) for address, row in zip(at.tolist(), code, strict=True)]
+        calls = at + np.uint64(pads.CALL_OFFSET)
+        code[kept] = pads.branches(pads.CALL, calls[kept], change.call[which][order][kept])
+        if not len(at):
+            return
+        for run in np.split(np.arange(len(at)), np.flatnonzero(np.diff(at) > _PAD_RUN_GAP) + 1):
+            start, end = int(at[run[0]]), int(at[run[-1]]) + pads.PAD_BYTES
+            text = np.frombuffer(self._target.memory.read(start, end - start), np.uint8).copy()
+            places = (calls[run] - np.uint64(start)).astype(np.int64)[:, None] + np.arange(5)
+            text[places] = code[run]
+            self._target.memory.write(start, text.tobytes())
+
+    def _drop_gone(self, change: _Change) -> None:
+        # Sites whose module was unloaded, or unloaded and loaded again: their text is not mapped,
+        # or is the original. What anybody else wrote is not taken for gone: it may come back.
+        called = np.flatnonzero(self._mode[change.sites] != NONE)
+        sites = change.sites[called]
+        found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
+        original = (found == self.table.original[sites, :POKE_BYTES]).all(axis=1)
+        gone = called[~mapped | original]
+        change.gone = change.sites[gone]
+        change.mode[gone] = NONE
+        self._mode[change.gone] = NONE
 
     def _write_rows(self, change: _Change, which: NDArray[np.bool_], state: SiteState) -> None:
         chosen = np.flatnonzero(which & (self.row[change.sites] >= 0))
@@ -526,7 +605,9 @@ class Dispatcher:
         self._current[sites] = wanted[sites]
         for built, _ in change.built:
             self._live[built.set, built.arena] = built
-        self._laid[sites] |= self._pad[sites] != 0
+        self._current[change.gone] = 0
+        self.table.kind[change.gone] = SiteKind.REFUSED
+        self.table.reason[change.gone] = Reason.FOREIGN
         called = self._current != 0
         pairs = np.unique(
             np.stack([self._current[called], self._arena[called]]).astype(np.int64), axis=1

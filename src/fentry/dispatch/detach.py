@@ -6,6 +6,7 @@ ours into a code segment.  The original goes back; anything else is left alone a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from fentry.errors import PatchError
 from fentry.process.maps import Mapping, read_maps
+from fentry.process.remote import RemoteError
 from fentry.process.target import Halt, Target
 from fentry.region.layout import Kind, SiteState
 from fentry.region.region import Region, give_back
@@ -66,8 +68,8 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
     The text must have been restored.  Tries again for `limit_s` seconds, in short stops.
     """
     deadline = time.monotonic() + limit_s
-    runs = _private_text(target, region)
     while True:
+        runs = _private_text(target, region)
         with target.stopped() as halt:
             if not _is_left(halt, region):
                 return 0  # another controller was faster
@@ -105,7 +107,8 @@ def _remove(halt: Halt, region: Region, runs: Sequence[tuple[int, int]]) -> None
     for segment in region.of_kind(Kind.CODE):
         halt.clear_rseq(segment.address, segment.end)
     for i in range(0, len(runs), 6):
-        halt.remote.run([give_back(start, end - start) for start, end in runs[i : i + 6]])
+        with contextlib.suppress(RemoteError):  # an old kernel: the pages stay private, no harm
+            halt.remote.run([give_back(start, end - start) for start, end in runs[i : i + 6]])
     region.remove_all(halt.remote)
 
 

@@ -13,7 +13,7 @@ from fentry.process import shared
 from fentry.process.maps import Mapping, find_gap, read_maps
 from fentry.process.memory import PAGE_BYTES, Memory
 from fentry.process.proc import possible_cpus, read_stat
-from fentry.process.remote import Remote
+from fentry.process.remote import Remote, RemoteError
 from fentry.process.shared import SharedMemory
 from fentry.process.stub import Call
 from fentry.region.layout import (
@@ -45,12 +45,12 @@ _MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
 _MAP_FIXED_NOREPLACE = 0x100000
 _MREMAP_MOVE = 3  # MREMAP_MAYMOVE | MREMAP_FIXED
-_MADV_DONTNEED = 4
+_MADV_DONTNEED_LOCKED = 24  # Linux 5.18
 _MADV_WIPEONFORK = 18
 _MFD_CLOEXEC = 0x1
 _MFD_ALLOW_SEALING = 0x2
 
-_KINDS = frozenset(int(kind) for kind in Kind)
+_KINDS = [int(kind) for kind in Kind]
 _NAMES = {Kind.REGISTRY: REGISTRY_NAME, Kind.RING: RING_NAME, Kind.COUNTERS: COUNTERS_NAME}
 
 
@@ -143,17 +143,19 @@ class Region:
 
     def _segments(self, states: tuple[State, ...]) -> list[Segment]:
         rows = self.registry.segments
+        chosen = np.isin(rows["state"], [int(state) for state in states]) & np.isin(
+            rows["kind"], _KINDS
+        )
         return [
             Segment(
                 i,
-                Kind(int(row["kind"])),
-                int(row["address"]),
-                int(row["bytes"]),
-                int(row["used"]),
-                int(row["instance"]),
+                Kind(int(rows["kind"][i])),
+                int(rows["address"][i]),
+                int(rows["bytes"][i]),
+                int(rows["used"][i]),
+                int(rows["instance"][i]),
             )
-            for i, row in enumerate(rows)
-            if row["state"] in states and int(row["kind"]) in _KINDS
+            for i in np.flatnonzero(chosen).tolist()
         ]
 
     def of_kind(self, kind: Kind) -> list[Segment]:
@@ -240,16 +242,25 @@ class Region:
         return held[0]
 
     def remove_all(self, remote: Remote) -> None:
-        """Unmap every segment and the registry itself: the last step of a detach."""
+        """Unmap every segment and the registry itself: the last step of a detach.
+
+        Rows of its own say PLANNED before their memory goes: whoever finds them after our death
+        believes only what is mapped exactly so.
+        """
         maps = read_maps(self.memory.pid)
-        planned = self._segments((State.PLANNED,))
-        real = [s for s in planned if _is_mapped(maps, s)]
-        keep = [s for s in self.segments if s.kind is Kind.CONTROL]
-        others = [s for s in self.segments if s.kind is not Kind.CONTROL] + real
-        for i in range(0, len(others), 6):
-            remote.run([unmap(s.address, s.bytes) for s in others[i : i + 6]])
-        last = [unmap(s.address, s.bytes) for s in keep]
-        remote.run([*last, unmap(self.registry.address, self.registry.bytes)])
+        every = self._segments((State.LIVE, State.PARKED, State.PLANNED))
+        real = [s for s in every if _is_mapped(maps, s)]
+        if not self.registry.is_inherited():  # a parent's rows are shared with it
+            rows = self.registry.segments
+            rows["state"][rows["state"] != State.FREE] = State.PLANNED
+            self.registry.write_rows(int(self.registry.header["segments_offset"]), 0, rows)
+        calls = [unmap(s.address, s.bytes) for s in real if s.kind is not Kind.CONTROL]
+        known = {s.address for s in real} | {self.registry.address}
+        calls += [unmap(m.start, m.size) for m in maps if _is_ours(m) and m.start not in known]
+        calls += [unmap(s.address, s.bytes) for s in real if s.kind is Kind.CONTROL]
+        calls.append(unmap(self.registry.address, self.registry.bytes))
+        for i in range(0, len(calls), 6):
+            remote.run(calls[i : i + 6])
 
 
 def unmap(address: int, count: int) -> Call:
@@ -258,20 +269,30 @@ def unmap(address: int, count: int) -> Call:
 
 
 def give_back(address: int, count: int) -> Call:
-    """madvise(2) MADV_DONTNEED: a private page of a file becomes the file's page again."""
-    return Call(NR_MADVISE, (address, count, _MADV_DONTNEED), name="madvise")
+    """madvise(2): a private page of a file becomes the file's page again, locked or not."""
+    return Call(NR_MADVISE, (address, count, _MADV_DONTNEED_LOCKED), name="madvise")
 
 
 def remove_orphans(remote: Remote, maps: Sequence[Mapping]) -> bool:
     """Unmap registries that a dead controller never finished; whether there was one."""
-    found = [m for m in maps if m.path.startswith("/memfd:fentry-")]
+    found = [m for m in maps if _is_ours(m)]
     for mapping in found:
-        remote.run([unmap(mapping.start, mapping.end - mapping.start)])
+        remote.run([unmap(mapping.start, mapping.size)])
     return bool(found)
 
 
+def _is_ours(mapping: Mapping) -> bool:
+    return mapping.path.startswith("/memfd:fentry-") and mapping.perms == "rw-s"
+
+
 def _is_mapped(maps: Sequence[Mapping], segment: Segment) -> bool:
-    return any(m.start == segment.address and m.end == segment.end for m in maps)
+    # Exactly as the row says: extent, permissions and, of shared kinds, the name.
+    name = f"/memfd:{_NAMES[segment.kind].decode()} (deleted)" if segment.kind in _NAMES else ""
+    perms = {Kind.CODE: "r-xp", Kind.CONTROL: "rw-p"}.get(segment.kind, "rw-s")
+    return any(
+        (m.start, m.end, m.perms, m.path) == (segment.address, segment.end, perms, name)
+        for m in maps
+    )
 
 
 def _far_gap(maps: Sequence[Mapping], count: int) -> int:
@@ -310,7 +331,12 @@ def _map_shared(
         Call(NR_MMAP, (address, count, _PROT_RW, flags, 0, 0), fd=4, name="mmap"),
         Call(NR_CLOSE, (0,), fd=0, name="close"),
     ]  # fmt: skip
-    results = remote.run(calls, on_result)
+    try:
+        results = remote.run(calls, on_result)
+    except RemoteError as error:
+        if error.results:  # the descriptor was made, the mapping was not
+            remote.run([Call(NR_CLOSE, (error.results[0],), name="close")])
+        raise
     if results[1] != address:
         remote.run([unmap(results[1], count)])
         raise RegionError(f"the target mapped {results[1]:#x} instead of {address:#x}")

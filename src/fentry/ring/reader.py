@@ -170,4 +170,5 @@ class Reader:
             for first, last in edges.reshape(-1, 2).tolist():
                 yield Batch(cpu, at + first, records[first:last])
                 self._recorded[cpu] += np.uint64(last - first)
+                self._buffer.tails["tail"][cpu] = at + last
         self._buffer.tails["tail"][cpu] = head

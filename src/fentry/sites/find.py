@@ -148,17 +148,19 @@ class _Search:
         self._block(self.branches.confirmed(candidates), Reason.BRANCH)
 
     def refuse_tails(self) -> None:
-        """Refuses ranges without a symbol that are only jumped to: the cold part of a function."""
+        """Refuses ranges without a symbol that nothing calls or names: cold parts of functions.
+
+        A cold part may be reached by a jump table as well, so being jumped to is no condition.
+        """
         unnamed = (self.functions.rows["kind"] == FunctionKind.FRAME) & self._accepted()
         wanted = self.branches.blank()
         at = (self.rows["entry"][unnamed] - np.uint64(self.branches.low)).astype(np.int64)
         wanted[at] = True
         found = self.branches.candidates_into(wanted)
         by_reference = np.isin(found.opcode, (_CALL, _LEA))
-        jumped = np.isin(self.rows["entry"], found.target[~by_reference].astype(np.uint64))
-        jumped &= ~np.isin(self.rows["entry"], found.target[by_reference].astype(np.uint64))
-        jumped &= ~np.isin(self.rows["entry"], self.image.code_pointers)
-        self.refuse(unnamed & jumped, Reason.COLD)
+        named = np.isin(self.rows["entry"], found.target[by_reference].astype(np.uint64))
+        named |= np.isin(self.rows["entry"], self.image.code_pointers)
+        self.refuse(unnamed & ~named, Reason.COLD)
 
     def refuse_computed_jumps(self) -> None:
         """Refuses functions with a computed jump that is not known to stay out of every window."""

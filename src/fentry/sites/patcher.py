@@ -44,9 +44,22 @@ def read_pokes(memory: Memory, addresses: Addresses) -> Pokes:
     return found
 
 
+def read_mapped(memory: Memory, addresses: Addresses) -> tuple[Pokes, NDArray[np.bool_]]:
+    """The five bytes at each address where they are mapped, and which are: uint8[n, 5], bool[n]."""
+    found = np.zeros((len(addresses), POKE_BYTES), np.uint8)
+    mapped = np.zeros(len(addresses), np.bool_)
+    for members, start, text in _runs(memory, addresses, partly=True):
+        offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
+        there = offsets + POKE_BYTES <= len(text)
+        found[members[there]] = text[offsets[there, None] + np.arange(POKE_BYTES)]
+        mapped[members[there]] = True
+    return found, mapped
+
+
 def mismatches(memory: Memory, addresses: Addresses, expected: Pokes) -> NDArray[np.bool_]:
-    """Which sites do not hold what is expected: bool[n]."""
-    wrong: NDArray[np.bool_] = (read_pokes(memory, addresses) != expected).any(axis=1)
+    """Which sites do not hold what is expected, or are not mapped any more: bool[n]."""
+    found, mapped = read_mapped(memory, addresses)
+    wrong: NDArray[np.bool_] = ~mapped | (found != expected).any(axis=1)
     return wrong
 
 
@@ -95,7 +108,7 @@ def poke(memory: Memory, addresses: Addresses, expected: Pokes, wanted: Pokes) -
 
 
 def _runs(
-    memory: Memory, addresses: Addresses
+    memory: Memory, addresses: Addresses, *, partly: bool = False
 ) -> Iterator[tuple[NDArray[np.int64], int, NDArray[np.uint8]]]:
     # (indices of the sites, page-aligned start, text up to the end of the last site): runs of
     # neighbouring pages, each read once.
@@ -111,7 +124,7 @@ def _runs(
             start = int(pages[part[0]]) * PAGE_BYTES
             end = int(addresses[part[-1]]) + POKE_BYTES
             text = memory.read_some(start, end - start)
-            if len(text) != end - start:
+            if len(text) != end - start and not partly:
                 raise SiteReadError(
                     f"cannot read the text at {start:#x}: not mapped any more",
                     address=start,
