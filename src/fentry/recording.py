@@ -6,36 +6,50 @@ import os
 import platform
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fentry import __version__
 from fentry.dispatch.ops import Ops
-from fentry.errors import FentryError, TargetGone
+from fentry.errors import FentryError, LockError, StopTimeout, TargetGone, TraceFileError
 from fentry.events.clock import ClockPair
 from fentry.formats.tracefile import CpuLosses, Symbol, Task, TraceMeta, TraceWriter
 from fentry.formats.tracefile import Module as TraceModule
 from fentry.process.proc import list_tids, thread_name
 from fentry.ring.clock import sample
+from fentry.ring.reader import Batch
 from fentry.session import Options, Session
+from fentry.symbols.module import Module
 
-_BUSY_FILL = 0.10
-_SHORT_S = 0.002
-_LONG_S = 0.02
-_HOUSEKEEPING_S = 0.5
+# The ring is moved to the file when a CPU's part is filled so far, or after this time: sections
+# of a file should be large.
+_DUE_FILL = 0.25
+_DUE_S = 0.04
+# How often its fill is looked at: the more often the faster it fills.
+_SHORTEST_LOOK_S = 0.0002
+_LONGEST_LOOK_S = 0.01
+_CALM_FILL = 0.06
+# Clock pairs, new threads, losses: soon after the start, so that also a short or cut trace has a
+# clock, then more and more rarely.
+_FIRST_CHORES_S = 0.02
+_CHORES_S = 0.5
+_NAMES_AT_ONCE = 2048  # some milliseconds of work between two looks at the ring
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a recording came to; times in ns."""
+    """What a recording came to; times in ns. `events` are those in the file, `unwritten` those
+    that were read and could not be written."""
 
     events: int = 0
     dropped: int = 0
     overrun: int = 0
     incomplete: int = 0
+    unwritten: int = 0
     functions: int = 0
     refused: int = 0
     stops_ns: list[int] = field(default_factory=list)
@@ -45,7 +59,7 @@ class Summary:
     @property
     def calls(self) -> int:
         """All calls that were made and seen: nothing is lost uncounted."""
-        return self.events + self.dropped + self.overrun + self.incomplete
+        return self.events + self.dropped + self.overrun + self.incomplete + self.unwritten
 
 
 def meta_of(session: Session, ops: Ops, options: Options, capacity: int) -> TraceMeta:
@@ -74,26 +88,38 @@ class Recording:
     """Moves what a session records into a trace file.
 
     Use as a context manager; leaving it detaches, reads the rest and completes the file.
+    `clock` are moments before: a trace that is cut off soon has a clock by them.
     """
 
-    def __init__(self, session: Session, ops: Ops, path: str, options: Options) -> None:
+    def __init__(
+        self,
+        session: Session,
+        ops: Ops,
+        path: str,
+        options: Options,
+        clock: Sequence[ClockPair] = (),
+    ) -> None:
         self.session = session
         self.summary = Summary()
         self._overwrites = options.mode != 0
+        self._has_parents = options.record_bytes == 24
         capacity = session.ring_capacity
         self._writer = TraceWriter(path, meta_of(session, ops, options, capacity))
+        self._clock = list(clock)
         self._pidfd = session.pidfd
         self._seen: set[tuple[int, str]] = set()
         self._keys_written = 0
         self._next_chores = 0.0
+        self._chores_s = _FIRST_CHORES_S
+        self._due = 0.0
+        self._look_s = _SHORTEST_LOOK_S
         table = session.functions.table
-        chosen = ops.members
-        self.summary.functions = int((chosen & table.traceable).sum())
-        self.summary.refused = int((chosen & ~table.traceable).sum())
+        self._traced = table.ip[ops.members & table.traceable]
+        self._names: Iterator[None] | None = self._write_names()
+        self.summary.functions = len(self._traced)
+        self.summary.refused = int(ops.members.sum()) - len(self._traced)
 
     def __enter__(self) -> Recording:
-        self._write_names()
-        self._chores()
         return self
 
     def __exit__(
@@ -102,10 +128,19 @@ class Recording:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        problems = [self._detach()]
         try:
-            self._finish()
+            if not isinstance(error, TraceFileError):
+                problems.append(self._attempt(self._write_rest))
+            problems.append(self._attempt(self._count_unwritten))
+            self._complete_summary()
         finally:
-            self._writer.close()
+            problems.append(self._attempt(self._writer.close))
+        first = next((problem for problem in problems if problem is not None), None)
+        if error is None and first is not None:
+            raise first
+
+    # 1. While it runs
 
     def run(self, until: float | None, stopped: Callable[[], str], wakeup: int = -1) -> None:
         """Record until CLOCK_MONOTONIC `until`, until `stopped()` names a reason, or the end.
@@ -113,20 +148,32 @@ class Recording:
         `wakeup` is a descriptor that becomes readable when `stopped` may have changed.
         """
         waiting = [fd for fd in (self._pidfd, wakeup) if fd >= 0]
+        self._chores()
         while True:
-            moved = 0 if self._overwrites else self._move()
             now = time.monotonic()
+            if not self._overwrites and self._is_due(now):
+                self._move()
+                self._due = time.monotonic() + _DUE_S
             if now >= self._next_chores:
                 self._chores()
             self.summary.why_ended = self._why_end(until, now, stopped)
             if self.summary.why_ended:
                 return
-            if not self._overwrites and self.session.fill > _BUSY_FILL:
+            if self._name_some():
                 continue
-            pause_s = _SHORT_S if moved else _LONG_S
+            pause_s = _LONGEST_LOOK_S if self._overwrites else self._look_s
             if until is not None:
                 pause_s = min(pause_s, max(0.0, until - now))
             select.select(waiting, [], [], pause_s)
+
+    def _is_due(self, now: float) -> bool:
+        fill = self.session.fill
+        if fill > _DUE_FILL:
+            self._look_s = max(self._look_s / 2, _SHORTEST_LOOK_S)
+            return True
+        if fill < _CALM_FILL:
+            self._look_s = min(self._look_s * 1.5, _LONGEST_LOOK_S)
+        return fill > 0 and now >= self._due
 
     def _why_end(self, until: float | None, now: float, stopped: Callable[[], str]) -> str:
         if reason := stopped():
@@ -141,17 +188,24 @@ class Recording:
             return "another controller detached it"
         return ""
 
-    def _move(self, *, final: bool = False) -> int:
-        count = 0
-        for batch in self.session.consume(final=final):
-            records = np.ascontiguousarray(batch.records)
-            self._writer.write_records(batch.cpu, batch.first, records.view(np.uint8).data)
-            count += len(records)
-        return count
+    def _move(self) -> None:
+        try:
+            for batch in self.session.consume():
+                self._write_batch(batch)
+        except (TargetGone, LockError, StopTimeout):
+            # It could not be stopped to see whether a record that is never completed may be
+            # skipped: it has ended, or another controller has it. The next look will tell.
+            self._due = time.monotonic() + _DUE_S
+
+    def _write_batch(self, batch: Batch) -> None:
+        records = np.ascontiguousarray(batch.records)
+        self._writer.write_records(batch.cpu, batch.first, records.view(np.uint8).data)
 
     def _chores(self) -> None:
-        self._next_chores = time.monotonic() + _HOUSEKEEPING_S
-        self._writer.write_clock([ClockPair(*sample())])
+        self._next_chores = time.monotonic() + self._chores_s
+        self._chores_s = min(2 * self._chores_s, _CHORES_S)
+        self._writer.write_clock([*self._clock, ClockPair(*sample())])
+        self._clock.clear()
         self._write_keys()
         self._write_tasks()
         self._write_losses()
@@ -181,63 +235,79 @@ class Recording:
         rows = zip(*(column.tolist() for column in columns), strict=True)
         self._writer.write_losses([CpuLosses(cpu, *row) for cpu, row in enumerate(rows)])
 
-    def _write_names(self) -> None:
+    # 2. Names: a part between two looks at the ring, traced functions first
+
+    def _name_some(self) -> bool:
+        # Whether there may be more to name.
+        if self._names is not None and next(self._names, self) is self:
+            self._names = None
+        return self._names is not None
+
+    def _write_names(self) -> Iterator[None]:
         modules = self.session.functions.modules
         self._writer.write_modules(
             [TraceModule(m.path, m.image.build_id, m.base, m.text_high) for m in modules]
         )
-        symbols: list[Symbol] = []
-        for number, module in enumerate(modules):
-            functions = module.image.functions
-            rows = zip(
-                functions.rows["vaddr"].tolist(), functions.rows["size"].tolist(),
-                functions.names, strict=True,
-            )  # fmt: skip
-            symbols += [
-                Symbol(vaddr + module.bias, size, name, number, vaddr) for vaddr, size, name in rows
-            ]
-        symbols.sort()
-        self._writer.write_symbols(symbols)
+        for traced in (True, False) if self._has_parents else (True,):
+            for number, module in enumerate(modules):
+                ips = module.image.functions.rows["vaddr"] + np.uint64(module.bias % (1 << 64))
+                rows = np.flatnonzero(np.isin(ips, self._traced) == traced)
+                for start in range(0, len(rows), _NAMES_AT_ONCE):
+                    self._name(number, module, rows[start : start + _NAMES_AT_ONCE])
+                    yield
 
-    def _finish(self) -> None:
-        problem: FentryError | None = None
+    def _name(self, number: int, module: Module, rows: NDArray[np.intp]) -> None:
+        functions = module.image.functions
+        chosen = functions.rows[rows]
+        self._writer.write_symbols(
+            [
+                Symbol(vaddr + module.bias, size, functions.names[row], number, vaddr)
+                for row, vaddr, size in zip(
+                    rows.tolist(), chosen["vaddr"].tolist(), chosen["size"].tolist(), strict=True
+                )
+            ]
+        )
+
+    # 3. The end
+
+    def _detach(self) -> FentryError | None:
         try:
             self.session.detach()
         except TargetGone:
             self.summary.why_ended = self.summary.why_ended or "the process ended"
         except FentryError as error:
-            problem = error
-        self._move(final=True)
+            error.remedy = f"fentry detach -p {self.session.pid}: it is still traced"
+            return error
+        return None
+
+    @staticmethod
+    def _attempt(step: Callable[[], None]) -> FentryError | None:
+        try:
+            step()
+        except FentryError as error:
+            return error
+        return None
+
+    def _write_rest(self) -> None:
+        for batch in self.session.consume(final=True):
+            self._write_batch(batch)
+        while self._name_some():
+            continue
         self._chores()
+        for duration in self.session.target.stop_durations_ns:
+            self._writer.write_event("stop", time.monotonic_ns(), duration_ns=duration)
+
+    def _count_unwritten(self) -> None:
+        # What is left in the ring when the file could not take it.
+        for batch in self.session.consume(final=True):
+            self.summary.unwritten += len(batch.records)
+
+    def _complete_summary(self) -> None:
         summary, stats = self.summary, self.session.stats
+        summary.events = self._writer.records_written
         if stats is not None:
-            summary.events = int(stats.recorded.sum())
             summary.dropped = int(stats.dropped_events.sum())
             summary.overrun = int(stats.overrun.sum())
             summary.incomplete = int(stats.incomplete.sum())
         summary.stops_ns = list(self.session.target.stop_durations_ns)
         summary.parked_bytes = self.session.parked_bytes
-        for duration in summary.stops_ns:
-            self._writer.write_event("stop", time.monotonic_ns(), duration_ns=duration)
-        if problem is not None:
-            raise problem
-
-
-def final_line(summary: Summary, path: str) -> str:
-    """The one line a recording ends with: events, drops, time stopped, next command."""
-    stops = summary.stops_ns
-    return (
-        f"{summary.events} events, {summary.dropped} dropped"
-        + (f", {summary.overrun} overwritten" if summary.overrun else "")
-        + (f", {summary.incomplete} incomplete" if summary.incomplete else "")
-        + f"; {summary.functions} functions traced, {summary.refused} refused"
-        + f"; {len(stops)} stops, {sum(stops) / 1e6:.1f} ms"
-        + f", longest {max(stops, default=0) / 1e6:.1f} ms"
-        + (f"; {summary.why_ended}" if summary.why_ended else "")
-        + f"\nnext: fentry report -i {path}"
-    )
-
-
-def patterns(values: Sequence[str]) -> tuple[str, ...]:
-    """Patterns from options: each value may hold several, separated by commas."""
-    return tuple(part for value in values for part in value.split(",") if part)

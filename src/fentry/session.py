@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -151,6 +152,8 @@ class Session:
                 self._attach()
             self.pidfd = os.pidfd_open(pid)
         except BaseException:
+            if held:
+                os.kill(pid, signal.SIGKILL)  # it has not begun, and nobody is left to let it
             self._hold.close()
             self.target.close()
             raise
@@ -283,7 +286,8 @@ class Session:
 
     def exit_code(self) -> int:
         """Wait for a command that run() started; its exit code as a shell gives it."""
-        return os.waitstatus_to_exitcode(self._reaped()) % 256
+        code = os.waitstatus_to_exitcode(self._reaped())
+        return 128 - code if code < 0 else code
 
     def _reaped(self) -> int:
         if self.target.exit_status is not None:  # it ended inside a stop

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
 
 from fentry import __version__
-from fentry.errors import FentryError
+from fentry.errors import FentryError, TargetGone
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as a shell says
+EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
     "record": ("fentry.cli.record", "Trace functions of a process into a file."),
@@ -37,6 +41,14 @@ class Words(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a reader of the output that went away ends it quietly."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _silence_stdout()
+            sys.exit(EXIT_BROKEN_PIPE)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing anything."""
         with formatter.section("Commands"):
@@ -56,17 +68,33 @@ def words() -> None:
 def main() -> None:
     """Run the command line; errors are two lines and an exit code by kind."""
     try:
-        words(standalone_mode=False)
+        words(prog_name="fentry", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except FentryError as error:
         click.echo(f"fentry: {error}", err=True)
         sys.exit(error.exit_code)
+    except ProcessLookupError:
+        click.echo("fentry: the process is gone\n  cause: it ended in the middle", err=True)
+        sys.exit(TargetGone.exit_code)
+    except OSError as error:
+        _silence_stdout()
+        click.echo(f"fentry: {error.strerror or error}", err=True)
+        where = f"file: {error.filename}" if error.filename else "the output cannot be written"
+        click.echo(f"  cause: {where}", err=True)
+        sys.exit(1)
+
+
+def _silence_stdout() -> None:
+    # the interpreter flushes stdout once more when it ends, and would complain
+    if sys.stdout is not None:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

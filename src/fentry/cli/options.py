@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 
 import click
 
 from fentry.errors import BadInput
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_TIMES = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0}
+_TIMES = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_S = 366 * 86400.0
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def parse_bytes(text: str) -> int:
@@ -27,17 +26,23 @@ def parse_bytes(text: str) -> int:
 def parse_seconds(text: str) -> float:
     """A time like 200us, 10ms, 2s, 1m; a bare number is seconds. Raises BadInput."""
     number, unit = _split(text)
-    if unit not in _TIMES or number <= 0:
-        raise BadInput(f"{text!r} is no time", remedy="200us, 10ms, 2s")
+    if unit not in _TIMES or number <= 0 or number * _TIMES[unit] > _LONGEST_S:
+        raise BadInput(f"{text!r} is no time", remedy="200us, 10ms, 2s, 1m, at most a year")
     return number * _TIMES[unit]
 
 
 def _split(text: str) -> tuple[float, str]:
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    digits = text.strip().rstrip(_LETTERS)
     try:
-        return float(digits), text[len(digits) :]
+        number = float(digits)
     except ValueError:
         return 0.0, "?"
+    return (number if math.isfinite(number) else 0.0), text.strip()[len(digits) :]
+
+
+def patterns(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Patterns from options: each value may hold several, separated by commas."""
+    return tuple(part for value in values for part in value.split(",") if part)
 
 
 pid_option = click.option("-p", "--pid", type=int, help="The process.")
@@ -56,40 +61,9 @@ max_stop_option = click.option(
     "--max-stop", default="1s", show_default=True, metavar="TIME",
     help="Give up rather than stop the process for longer while waiting for a thread.",
 )  # fmt: skip
+command_argument = click.argument(
+    "command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD [ARG...]]"
+)
 
-
-class Interruption:
-    """Ctrl-C and SIGTERM as a reason to end, and a descriptor that wakes a select()."""
-
-    def __init__(self) -> None:
-        self.reason = ""
-        self.reader, self._writer = socket.socketpair()
-        self.reader.setblocking(False)
-        self._writer.setblocking(False)
-
-    def fileno(self) -> int:
-        """Readable after a signal."""
-        return self.reader.fileno()
-
-    def __call__(self) -> str:
-        """Why to end, "" to go on."""
-        return self.reason
-
-    def on_signal(self, number: int, frame: object) -> None:
-        """Note the signal; a second one changes nothing: restoring comes first."""
-        self.reason = self.reason or ("interrupted" if number == signal.SIGINT else "terminated")
-
-
-@contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Inside, SIGINT and SIGTERM (and SIGHUP) only set a reason to end."""
-    interruption = Interruption()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interruption.on_signal) for number in numbers}
-    wakeup = signal.set_wakeup_fd(interruption._writer.fileno(), warn_on_full_buffer=False)
-    try:
-        yield interruption
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+OURS_BEFORE_COMMAND = {"allow_interspersed_args": False}
+"""Context settings: what follows the first word of a command belongs to the command."""

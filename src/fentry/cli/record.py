@@ -8,25 +8,37 @@ import time
 
 import click
 
+from fentry.cli.attached import (
+    Attached,
+    Interruption,
+    announce,
+    announce_attaching,
+    check_choice,
+    interruptible,
+)
 from fentry.cli.options import (
+    OURS_BEFORE_COMMAND,
+    command_argument,
     duration_option,
     filter_option,
-    interruptible,
     max_stop_option,
     notrace_option,
     parse_bytes,
     parse_seconds,
+    patterns,
     pid_option,
 )
 from fentry.dispatch.ops import Callback, Ops
-from fentry.errors import BadInput
-from fentry.recording import Recording, final_line, patterns
-from fentry.ring.clock import check_clock
+from fentry.errors import BadInput, FentryError, TraceFileError
+from fentry.events.clock import ClockPair
+from fentry.formats.tracefile_layout import FILE_MAGIC
+from fentry.recording import Recording, Summary
+from fentry.ring.clock import check_clock, sample
 from fentry.ring.layout import MODE_DISCARD, MODE_OVERWRITE
-from fentry.session import Options, Session, adopt, attach, run
+from fentry.session import Options
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+@click.command(context_settings=OURS_BEFORE_COMMAND)
 @pid_option
 @filter_option
 @notrace_option
@@ -37,7 +49,7 @@ from fentry.session import Options, Session, adopt, attach, run
 @click.option("--no-parent", is_flag=True, help="Records of 16 bytes, without the caller.")
 @click.option("--adopt", "adopting", is_flag=True, help="Go on with what a dead fentry left.")
 @max_stop_option
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@command_argument
 def record(
     pid: int | None,
     wanted: tuple[str, ...],
@@ -54,9 +66,11 @@ def record(
     """Trace functions of a live process (-p PID) or of a command (-- CMD ...).
 
     Ends with Ctrl-C, after -d TIME, or with the process; the process is then as it was before.
+    A command is traced from before its constructors, and its exit code is passed on.
     """
-    if (pid is None) == (not command):
-        raise BadInput("say what to trace: either -p PID or -- COMMAND", remedy="fentry record -h")
+    check_choice(pid, command, "record")
+    if adopting and pid is None:
+        raise BadInput("--adopt needs -p PID", remedy="fentry record --adopt -p PID")
     options = Options(
         buffer_bytes=parse_bytes(buffer),
         mode=MODE_OVERWRITE if overwrite else MODE_DISCARD,
@@ -64,53 +78,85 @@ def record(
         max_stop_s=parse_seconds(max_stop),
     )
     seconds = parse_seconds(duration) if duration is not None else None
-    check_clock()
-    check_output(output)
     ops = Ops(Callback.RECORD, patterns(wanted), patterns(unwanted))
+    check_clock()
+    clock = [ClockPair(*sample())]
+    check_output(output)
+    announce_attaching(pid, command)
     with interruptible() as interruption:
-        if adopting:
-            if pid is None:
-                raise BadInput("--adopt needs -p PID")
-            session = adopt(pid, options)
-            ops = next((o for o in session.ops.values() if o.callback is Callback.RECORD), ops)
-        else:
-            session = run(command, options) if command else attach(_given(pid), options)
-        try:
-            if not adopting:
-                session.register(ops)
-            recording = Recording(session, ops, output, options)
-        except BaseException:
-            session.close()
-            _end_command(session, bool(command))
-            raise
+        with Attached(pid, command, options, adopting=adopting) as attached:
+            recording, problem = _record(
+                attached, ops, output, options, clock, seconds, interruption
+            )
+        click.echo(final_line(recording.summary, output), err=True)
+        if problem is not None:
+            click.echo(f"fentry: {problem}", err=True)
+        code = attached.exit_code(interruption)
+    sys.exit(problem.exit_code if problem is not None else code)
+
+
+def _record(
+    attached: Attached,
+    ops: Ops,
+    output: str,
+    options: Options,
+    clock: list[ClockPair],
+    seconds: float | None,
+    interruption: Interruption,
+) -> tuple[Recording, FentryError | None]:
+    # The recording when it is over and the target restored, and what went wrong in its middle.
+    session = attached.session
+    adopted = [one for one in session.ops.values() if one.callback is Callback.RECORD]
+    ops = adopted[0] if adopted else session.register(ops)
+    recording = Recording(session, ops, output, options, clock)
+    try:
         with recording:
-            if command:
-                session.release()
+            announce(attached, ops, "recording")
+            attached.let_go()
             until = time.monotonic() + seconds if seconds is not None else None
             recording.run(until, interruption, interruption.fileno())
-    session.target.close()
-    click.echo(final_line(recording.summary, output), err=True)
-    sys.exit(session.exit_code() if command else 0)
+    except FentryError as error:
+        return recording, error
+    return recording, None
 
 
 def check_output(path: str) -> None:
-    """Refuse, before anything is touched, a file that cannot be written. Raises BadInput."""
+    """Refuse, before anything is touched, a file that cannot be written. Raises TraceFileError."""
     folder = os.path.dirname(path) or "."
-    where = path if os.path.exists(path) else folder
-    if os.path.isdir(path) or not os.access(where, os.W_OK):
-        raise BadInput(
-            f"cannot write {path}",
-            cause="no such folder, or no permission to write there",
-            remedy="another file with -o",
-        )
+    exists = os.path.exists(path)
+    cause = ""
+    if os.path.isdir(path):
+        cause = "it is a folder"
+    elif not os.path.isdir(folder):
+        cause = f"the folder {folder} does not exist"
+    elif not os.access(path if exists else folder, os.W_OK):
+        cause = "no permission to write there"
+    elif os.path.isfile(path) and not _may_be_replaced(path):
+        cause = "it exists and is not a fentry trace"
+    if cause:
+        raise TraceFileError(f"cannot write {path}", cause=cause, remedy="another file with -o")
 
 
-def _given(pid: int | None) -> int:
-    assert pid is not None
-    return pid
+def _may_be_replaced(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(FILE_MAGIC)) in (b"", FILE_MAGIC)
+    except OSError:
+        return False  # what it is cannot be seen
 
 
-def _end_command(session: Session, started: bool) -> None:
-    if started:
-        os.kill(session.pid, 9)
-        os.waitpid(session.pid, 0)
+def final_line(summary: Summary, path: str) -> str:
+    """The one line a recording ends with: events, drops, time stopped, next command."""
+    stops = summary.stops_ns
+    return (
+        f"{summary.events} events, {summary.dropped} dropped"
+        + (f", {summary.overrun} overwritten" if summary.overrun else "")
+        + (f", {summary.incomplete} incomplete" if summary.incomplete else "")
+        + (f", {summary.unwritten} not written" if summary.unwritten else "")
+        + f"; {summary.functions} functions traced, {summary.refused} refused"
+        + f"; stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms"
+        + f", longest {max(stops, default=0) / 1e6:.1f} ms"
+        + (f"; {summary.why_ended}" if summary.why_ended else "")
+        + (f"; {summary.parked_bytes} bytes parked" if summary.parked_bytes else "")
+        + f"; next: fentry report -i {path}"
+    )

@@ -10,24 +10,34 @@ import time
 import click
 import numpy as np
 
-from fentry.cli.options import (
+from fentry.cli.attached import (
+    Attached,
     Interruption,
+    announce,
+    announce_attaching,
+    check_choice,
+    interruptible,
+)
+from fentry.cli.options import (
+    OURS_BEFORE_COMMAND,
+    command_argument,
     duration_option,
     filter_option,
-    interruptible,
     max_stop_option,
     notrace_option,
     parse_seconds,
+    patterns,
     pid_option,
 )
 from fentry.dispatch.ops import Callback, Ops
-from fentry.errors import BadInput
+from fentry.errors import FentryError
 from fentry.formats.table import FunctionCount, count_json, count_table
-from fentry.recording import patterns
-from fentry.session import Options, Session, attach, run
+from fentry.session import Options, Session
+
+_LOOK_S = 0.1
 
 
-@click.command()
+@click.command(context_settings=OURS_BEFORE_COMMAND)
 @pid_option
 @filter_option
 @notrace_option
@@ -35,7 +45,7 @@ from fentry.session import Options, Session, attach, run
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.option("--all", "show_all", is_flag=True, help="Functions that were not called, too.")
 @max_stop_option
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@command_argument
 def stat(
     pid: int | None,
     wanted: tuple[str, ...],
@@ -46,39 +56,65 @@ def stat(
     max_stop: str,
     command: tuple[str, ...],
 ) -> None:
-    """Count the calls of functions of a process (-p PID) or of a command (-- CMD ...)."""
-    if (pid is None) == (not command):
-        raise BadInput("say what to count: either -p PID or -- COMMAND", remedy="fentry stat -h")
+    """Count the calls of functions of a process (-p PID) or of a command (-- CMD ...).
+
+    Ends with Ctrl-C, after -d TIME, or with the process, and then prints the counts.
+    """
+    check_choice(pid, command, "stat")
     options = Options(max_stop_s=parse_seconds(max_stop))
     ops = Ops(Callback.COUNT, patterns(wanted), patterns(unwanted))
     seconds = parse_seconds(duration) if duration is not None else None
+    announce_attaching(pid, command)
     with interruptible() as interruption:
-        session = run(command, options) if command else attach(pid or 0, options)
-        try:
+        with Attached(pid, command, options) as attached:
+            session = attached.session
             session.register(ops)
-            if command:
-                session.release()
+            chosen = ops.members.copy()
+            announce(attached, ops, "counting")
+            attached.let_go()
             until = time.monotonic() + seconds if seconds is not None else None
-            _wait(session, until, interruption)
-        finally:
-            session.detach()
-        _show(session, ops, as_json, show_all)
-    session.target.close()
-    sys.exit(session.exit_code() if command else 0)
+            why = _wait(session, until, interruption)
+            problem = _detach(session)
+        rows, total = _counted(session, ops, show_all)
+        if as_json:
+            click.echo(count_json(rows))
+        else:
+            width = shutil.get_terminal_size((100, 25)).columns
+            click.echo(count_table(rows, width=width), nl=False)
+        traced = int((chosen & session.functions.table.traceable).sum())
+        click.echo(_final_line(session, total, traced, int(chosen.sum()) - traced, why), err=True)
+        if problem is not None:
+            click.echo(f"fentry: {problem}", err=True)
+        code = attached.exit_code(interruption)
+    sys.exit(problem.exit_code if problem is not None else code)
 
 
-def _wait(session: Session, until: float | None, interruption: Interruption) -> None:
-    watched = [session.pidfd, interruption.fileno()]
+def _wait(session: Session, until: float | None, interruption: Interruption) -> str:
+    # Why the counting ended.
     while not interruption():
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
-            return
-        pause_s = 0.1 if left is None else min(left, 0.1)
-        if select.select(watched, [], [], pause_s)[0] or session.was_detached():
-            return
+        left = _LOOK_S if until is None else until - time.monotonic()
+        if left <= 0:
+            return "time is up"
+        ready = select.select([session.pidfd, interruption.fileno()], [], [], min(left, _LOOK_S))[0]
+        if session.pidfd in ready:
+            return "the process ended"
+        if not session.target.is_alive():
+            return "the process replaced itself by exec"
+        if session.was_detached():
+            return "another controller detached it"
+    return interruption.reason
 
 
-def _show(session: Session, ops: Ops, as_json: bool, show_all: bool) -> None:
+def _detach(session: Session) -> FentryError | None:
+    # The counters are shared memory: they can be read whatever happens to the target.
+    try:
+        session.detach()
+    except FentryError as error:
+        return error
+    return None
+
+
+def _counted(session: Session, ops: Ops, show_all: bool) -> tuple[list[FunctionCount], int]:
     ips, calls = session.counts(ops)
     chosen = np.isin(ips, session.functions.table.ip[ops.members])
     total = int(calls[chosen].sum())
@@ -90,14 +126,14 @@ def _show(session: Session, ops: Ops, as_json: bool, show_all: bool) -> None:
             FunctionCount(count, count / max(total, 1), name, module.name if module else "")
         )
     rows.sort(key=lambda row: (-row.calls, row.function, row.module))
-    if as_json:
-        click.echo(count_json(rows))
-    else:
-        click.echo(count_table(rows, width=shutil.get_terminal_size((100, 25)).columns), nl=False)
+    return rows, total
+
+
+def _final_line(session: Session, total: int, traced: int, refused: int, why: str) -> str:
     stops = session.target.stop_durations_ns
-    traced = int((ops.members & session.functions.table.traceable).sum())
-    click.echo(
-        f"{total} calls, {traced} functions counted, {int(ops.members.sum()) - traced} refused; "
-        f"{len(stops)} stops, {sum(stops) / 1e6:.1f} ms",
-        err=True,
+    whom = f"-p {session.pid}" if session.target.is_alive() else "..."
+    return (
+        f"{total} calls, 0 dropped; {traced} functions counted, {refused} refused; "
+        f"stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms, "
+        f"longest {max(stops, default=0) / 1e6:.1f} ms; {why}; next: fentry record {whom} -F GLOB"
     )

@@ -111,6 +111,9 @@ def _text(found: dict[str, Any]) -> str:
                 f"  ops {ops['id']:<7} {ops['callback']} {ops['filter']} "
                 f"({ops['functions']} functions)"
             )
+        if not owner:
+            pid = found["pid"]
+            lines.append(f"  next        fentry detach -p {pid}, or fentry record --adopt -p {pid}")
     for call in found.get("calls", ()):
         where = f" [{call['module']}]" if call["module"] else ""
         lines.append(f"{call['name']}{where} ({call['ops']})\ttramp: {call['trampoline']:#x}")

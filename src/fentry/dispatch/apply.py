@@ -282,9 +282,12 @@ class Dispatcher:
                 cause="another controller detached it",
             ) from error
         if header["owner_pid"] != os.getpid() or header["generation"] != self.generation:
+            owner = int(header["owner_pid"])
             raise LockError(
                 f"process {self._target.pid} is no longer ours",
-                cause=f"controller {header['owner_pid']} changed or detached it",
+                cause=f"process {owner} took it over"
+                if owner
+                else "another controller detached it",
             )
 
     # 3. Outside the stop

@@ -60,7 +60,7 @@ def _cause(pid: int, uids: tuple[int, ...]) -> str:
     if any(uid not in mine for uid in uids[:3]):
         return f"it belongs to another user (uid {uids[0]}) and we have no CAP_SYS_PTRACE"
     try:
-        if os.stat(f"/proc/{pid}").st_uid != uids[1]:
+        if os.stat(f"/proc/{pid}/mem").st_uid != uids[1]:
             return "it is not dumpable (setuid, setgid, or PR_SET_DUMPABLE 0)"
     except FileNotFoundError:
         return "it is gone"

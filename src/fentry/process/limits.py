@@ -30,14 +30,27 @@ def _cgroup_rooms(who: str) -> list[int]:
             lines = file.read().splitlines()
     except OSError:
         return []
-    rooms = []
+    rooms: list[int] = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
-            rooms.append(_room(_V1 + path, "memory.limit_in_bytes", "memory.usage_in_bytes"))
+            rooms += _rooms_above(_V1, path, "memory.limit_in_bytes", "memory.usage_in_bytes")
         elif not controllers:
-            rooms += [_room(root + path, "memory.max", "memory.current") for root in _V2]
-    return [room for room in rooms if room is not None]
+            for root in _V2:
+                rooms += _rooms_above(root, path, "memory.max", "memory.current")
+    return rooms
+
+
+def _rooms_above(root: str, path: str, limit: str, usage: str) -> list[int]:
+    # A group is bound by its own limit and by those of all groups above it.
+    rooms = []
+    while True:
+        room = _room(root + path, limit, usage)
+        if room is not None:
+            rooms.append(room)
+        if path in ("/", ""):
+            return rooms
+        path = os.path.dirname(path)
 
 
 def _room(folder: str, limit: str, usage: str) -> int | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fentry.errors import BadInput, RegionError, TargetGone
+from fentry.process.proc import living
 
 PAGE_SIZE = 4096
 # A rel32 reaches 2 GiB; the last 64 KiB stay unused, so that displacements into the middle of
@@ -98,6 +99,9 @@ def read_maps(pid: int) -> list[Mapping]:
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:
             text = file.read()
+        if not text:  # a leader that has ended shows nothing, its threads do
+            with open(f"{living(pid)}/maps", "rb") as file:
+                text = file.read()
     except (FileNotFoundError, ProcessLookupError) as error:
         raise TargetGone(f"cannot read the mappings of {pid}", cause="no such process") from error
     return parse_maps(text)

@@ -12,6 +12,7 @@ import errno
 import os
 
 from fentry.errors import AttachError, PatchError, TargetGone
+from fentry.process.proc import living
 
 PAGE_BYTES = 4096
 
@@ -22,7 +23,7 @@ class Memory:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         try:
-            self._fd = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+            self._fd = os.open(f"{living(pid)}/mem", os.O_RDWR | os.O_CLOEXEC)
         except PermissionError as error:
             raise AttachError(
                 f"cannot open the memory of process {pid}: {error.strerror}",

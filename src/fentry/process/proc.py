@@ -79,6 +79,24 @@ def read_stat(pid: int, tid: int | None = None) -> Stat:
     return Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[19]))
 
 
+def is_dead(pid: int, tid: int) -> bool:
+    """Whether a thread is a zombie or gone."""
+    try:
+        return read_stat(pid, tid).is_dead
+    except TargetGone:
+        return True
+
+
+def living(pid: int) -> str:
+    """The folder in /proc that shows the memory of `pid`: a live thread's if its leader has
+    ended, because that one's shows nothing any more."""
+    if is_dead(pid, pid):
+        for tid in list_tids(pid):
+            if not is_dead(pid, tid):
+                return f"/proc/{pid}/task/{tid}"
+    return f"/proc/{pid}"
+
+
 def list_tids(pid: int) -> list[int]:
     """The threads of a process, lowest first; empty when it is gone."""
     try:

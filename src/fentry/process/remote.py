@@ -180,6 +180,7 @@ class Remote:
 
     def _await(self, tid: int) -> int:
         deadline = time.monotonic() + 10.0
+        patience = time.monotonic() + 0.002
         while True:
             try:
                 found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
@@ -190,7 +191,13 @@ class Remote:
                     return status
                 self._stop.forget(tid)
                 raise TargetGone(f"process {self._stop.pid} is gone", cause="it was killed")
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > patience:  # a killed leader is reported only when its threads are reaped
+                if self._stop.is_dead(tid):
+                    self._stop.forget(tid)
+                    raise TargetGone(f"process {self._stop.pid} is gone", cause="it was killed")
+                patience = now + 0.005
+            if now > deadline:
                 raise TargetGone(f"thread {tid} does not come back from a system call")
             os.sched_yield()
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fentry.errors import RegionError
 from fentry.process import ptrace
+from fentry.process.proc import living
 
 _F_ADD_SEALS = 1033  # include/uapi/linux/fcntl.h
 _F_GET_SEALS = 1034
@@ -30,6 +31,9 @@ class SharedMemory:
 
 def fetch(pid: int, fd: int) -> int:
     """A duplicate, in this process, of descriptor `fd` of process `pid`."""
+    folder = living(pid)
+    if folder != f"/proc/{pid}":  # a process whose leader has ended: that one has no files
+        return os.open(f"{folder}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
     pidfd = os.pidfd_open(pid)
     try:
         return ptrace.pidfd_getfd(pidfd, fd)

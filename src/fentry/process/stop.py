@@ -141,7 +141,7 @@ class Stop:
         try:
             ptrace.seize(tid, OPTIONS)
         except OSError as error:
-            if error.errno == errno.ESRCH or self._is_dead(tid):
+            if error.errno == errno.ESRCH or self.is_dead(tid):
                 return False
             if not self._is_ours(tid):  # else born of a thread of ours: the kernel seized it
                 if tries and not self._tracer_of(tid):  # in the middle of an exec, or ending
@@ -166,7 +166,8 @@ class Stop:
         except TargetGone:
             return "X"
 
-    def _is_dead(self, tid: int) -> bool:
+    def is_dead(self, tid: int) -> bool:
+        """Whether a thread of the target is a zombie or gone."""
         try:
             return read_stat(self.pid, tid).is_dead
         except TargetGone:
@@ -251,22 +252,28 @@ class Stop:
                 continue
             now = time.monotonic()
             if now > deadline:
-                for tid in waiting:
-                    if self._is_dead(tid):
-                        self._forget(tid)
+                self._bury_dead()
                 left = self._seized - self._stopped
                 return min(left) if left else None
             if now < spin_until:
                 os.sched_yield()
             else:
-                for tid in waiting if pause_s >= _LONGEST_PAUSE_S else ():
-                    if self._is_dead(tid):
-                        self._forget(tid)
-                    elif now > asleep_by and self._state(tid) == "D":
-                        return tid  # a vfork parent by now: others need not wait for it
+                if pause_s >= _LONGEST_PAUSE_S:
+                    self._bury_dead()
+                    for tid in waiting if now > asleep_by else ():
+                        if self._state(tid) == "D":
+                            return tid  # a vfork parent by now: others need not wait for it
                 time.sleep(pause_s)  # waitpid(2) has no time limit: poll, ever more slowly
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return None
+
+    def _bury_dead(self) -> None:
+        # A dead tracee stays until its tracer has waited for it, and an exec of the process waits
+        # for that as well (de_thread, fs/exec.c): also for those that were stopped.
+        for tid in list(self._seized):
+            if self.is_dead(tid):
+                self._poll(tid)
+                self._forget(tid)
 
     def _poll(self, tid: int) -> bool:
         # Whether something happened to the thread.
@@ -316,7 +323,7 @@ class Stop:
         # and is ours.
         self._is_upset = True
         self._stopped.discard(tid)
-        if self._is_dead(tid) or not self._is_ours(tid):
+        if self.is_dead(tid) or not self._is_ours(tid):
             self._forget(tid)
 
     def _why_slow(self, tid: int) -> str:
@@ -335,9 +342,7 @@ class Stop:
         # for the slowest.
         while self._seized and time.monotonic() < limit:
             if not any([self._poll(tid) for tid in list(self._seized - self._stopped)]):
-                for tid in list(self._seized):
-                    if self._is_dead(tid):
-                        self._forget(tid)
+                self._bury_dead()
                 time.sleep(_LONGEST_PAUSE_S)
             self._release_stopped()
 
@@ -424,8 +429,7 @@ class Stop:
         """Let go what has stopped since; whether nobody is left."""
         for tid in list(self._seized - self._stopped):
             self._poll(tid)
-            if self._is_dead(tid):
-                self._forget(tid)
+        self._bury_dead()
         self._release_stopped()
         return not self._seized
 

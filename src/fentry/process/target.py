@@ -17,7 +17,7 @@ from fentry.process.frames import SignalFrame, signal_frames
 from fentry.process.gates import refusal
 from fentry.process.maps import Mapping, read_maps
 from fentry.process.memory import Memory
-from fentry.process.proc import children_of, list_tids, read_stat, read_status
+from fentry.process.proc import children_of, is_dead, list_tids, living, read_stat, read_status
 from fentry.process.remote import ROOM_BYTES, Remote, find_room, sweep_room
 from fentry.process.stop import MAX_STOP_S, Stop
 from fentry.process.stub import SIGNATURE
@@ -255,17 +255,17 @@ def _check(pid: int) -> None:
         raise BadInput(
             f"{pid} is a thread of process {status.tgid}", remedy=f"fentry ... -p {status.tgid}"
         )
-    if all(read_stat(pid, tid).is_dead for tid in list_tids(pid)):
+    if all(is_dead(pid, tid) for tid in list_tids(pid)):
         raise TargetGone(f"process {pid} ({status.name}) is a zombie", cause="it has exited")
     try:
-        with open(f"/proc/{pid}/exe", "rb") as file:
+        with open(f"{living(pid)}/exe", "rb") as file:
             head = file.read(20)
     except PermissionError as error:
         raise refusal(pid, pid, error) from error
     except FileNotFoundError:
         head = b""  # a kernel thread, or a zombie leader: its threads tell
     if not head:
-        if not read_maps(pid) and all(not read_maps(tid) for tid in list_tids(pid)):
+        if not read_maps(pid):
             raise AttachError(f"{pid} ({status.name}) has no memory", cause="a kernel thread")
         return
     if head[:5] != _ELF64 or int.from_bytes(head[18:20], "little") != _X86_64:
@@ -294,12 +294,8 @@ def cpu_flags() -> frozenset[str]:
 
 
 def _auxv_word(pid: int, kind: int) -> int:
-    try:
-        with open(f"/proc/{pid}/auxv", "rb") as file:
-            words = file.read()
-    except OSError:
-        with open("/proc/self/auxv", "rb") as file:  # a zombie leader: the machine is the same
-            words = file.read()
+    with open(f"{living(pid)}/auxv", "rb") as file:
+        words = file.read()
     for i in range(0, len(words) - 15, 16):
         if int.from_bytes(words[i : i + 8], "little") == kind:
             return int.from_bytes(words[i + 8 : i + 16], "little")

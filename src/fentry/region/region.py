@@ -286,11 +286,15 @@ def _is_ours(mapping: Mapping) -> bool:
 
 
 def _is_mapped(maps: Sequence[Mapping], segment: Segment) -> bool:
-    # Exactly as the row says: extent, permissions and, of shared kinds, the name.
-    name = f"/memfd:{_NAMES[segment.kind].decode()} (deleted)" if segment.kind in _NAMES else ""
-    perms = {Kind.CODE: "r-xp", Kind.CONTROL: "rw-p"}.get(segment.kind, "rw-s")
+    # As the row says: shared kinds exactly, by name; private ones inside a nameless mapping of
+    # the same permissions, because the kernel merges neighbours.
+    if segment.kind in _NAMES:
+        name = f"/memfd:{_NAMES[segment.kind].decode()} (deleted)"
+        wanted = (segment.address, segment.end, "rw-s", name)
+        return any((m.start, m.end, m.perms, m.path) == wanted for m in maps)
+    perms = "r-xp" if segment.kind is Kind.CODE else "rw-p"
     return any(
-        (m.start, m.end, m.perms, m.path) == (segment.address, segment.end, perms, name)
+        m.start <= segment.address and segment.end <= m.end and (m.perms, m.path) == (perms, "")
         for m in maps
     )
 

@@ -56,6 +56,7 @@ class Reader:
         self._recorded = np.zeros(nr_cpus, np.uint64)
         self._overrun = np.zeros(nr_cpus, np.uint64)
         self._incomplete = np.zeros(nr_cpus, np.uint64)
+        self._latest = np.zeros(nr_cpus, np.uint64)
 
     def consume(self, *, skip_incomplete: bool = False) -> Iterator[Batch]:
         """What has been committed up to now, each record once.
@@ -149,6 +150,19 @@ class Reader:
                     start += 1
                     self._buffer.tails["tail"][cpu] = start
 
+    def _is_late(
+        self, cpu: int, times: NDArray[np.uint64], good: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        # A writer that was held up for a whole lap stores its old time over a newer record, and
+        # its own lap only after that: time follows position, so such a record shows itself.
+        known = np.maximum.accumulate(np.where(good, times, np.uint64(0)))
+        before = np.concatenate([self._latest[cpu : cpu + 1], known[:-1]])
+        before = np.maximum(before, self._latest[cpu])
+        if len(known):
+            self._latest[cpu] = max(self._latest[cpu], known[-1])
+        late: NDArray[np.bool_] = times < before
+        return late
+
     def _consume_overwritten(self, cpu: int) -> Iterator[Batch]:
         # Copies, then looks again how far the writers have come: what they may have touched
         # meanwhile is not shown.
@@ -165,6 +179,7 @@ class Reader:
             wanted = (at // capacity) & (layout.LAPS - 1)
             good = records["word"] >> layout.TID_BITS == wanted
             good[:skip] = False
+            good &= ~self._is_late(cpu, records["time"], good)
             edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
             self._incomplete[cpu] += np.uint64(int((~good[skip:]).sum()))
             for first, last in edges.reshape(-1, 2).tolist():

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic
+from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, OpKind
 from numpy.typing import NDArray
 
 from fentry.symbols.elf import ET_EXEC, ElfImage
@@ -36,6 +36,8 @@ _BRANCHES = frozenset(
         FlowControl.XBEGIN_XABORT_XEND,
     )
 )
+
+_IMMEDIATES = frozenset((OpKind.IMMEDIATE32, OpKind.IMMEDIATE64, OpKind.IMMEDIATE32TO64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,21 +136,22 @@ class Branches:
                 return min(limit, int(targets[number]))
         return limit
 
-    def words_naming(self, wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
-        """(vaddr, target) where code or read-only data between it may hold a wanted address.
+    def words_naming(self, wanted: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+        """(vaddr, target) where instructions, or data between them, hold a wanted address.
 
         Only in images at fixed addresses: others cannot hold absolute addresses unrelocated.
-        Superset: the four bytes at every offset are taken as an address.
+        Again a superset, the four bytes at every offset, of which each is confirmed or dismissed.
         """
         if self._image.type != ET_EXEC:
-            return []
-        found = []
+            return
         for start, code in self._codes:
             words = np.ndarray(len(code) - 3, "<u4", code, strides=(1,))
             at = np.flatnonzero((words >= self.low) & (words < self.high))
             at = at[wanted[words[at].astype(np.int64) - self.low]]
-            found += [(start + int(i), int(words[i])) for i in at]
-        return found
+            for source, word in zip((at + start).tolist(), words[at].tolist(), strict=True):
+                row = self._image.functions.containing(source)
+                if row < 0 or _holds(self.flow(row), source, word):
+                    yield source, word
 
     @cached_property
     def _codes(self) -> list[tuple[int, NDArray[np.uint8]]]:
@@ -195,6 +198,19 @@ class Branches:
         inside = np.flatnonzero((target >= self.low) & (target < self.high))
         hit = inside[wanted[target[inside] - self.low]]
         return source[hit], opcode[hit], target[hit]
+
+
+def _holds(flow: Flow, source: int, word: int) -> bool:
+    """Whether an instruction around `source` has the word as immediate or displacement."""
+    return not flow.trusted or any(
+        word == instruction.memory_displacement
+        or any(
+            instruction.op_kind(number) in _IMMEDIATES and instruction.immediate(number) == word
+            for number in range(instruction.op_count)
+        )
+        for instruction in flow.instructions
+        if instruction.ip <= source < instruction.next_ip
+    )
 
 
 def _decode(code: bytes, start: int, size: int) -> Flow:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fentry.process.maps import Mapping
 from fentry.process.memory import PAGE_BYTES, Memory
-from fentry.process.proc import list_tids
+from fentry.process.proc import living
 
 _FILE_PAGE = 61  # Documentation/admin-guide/mm/pagemap.rst
 _SWAPPED = 62
@@ -64,7 +64,7 @@ def _merged(equal: list[int], blocked: NDArray[np.bool_], low: int) -> Runs:
 
 def _private_pages(pid: int, low: int, high: int) -> NDArray[np.bool_] | None:
     try:
-        fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"{living(pid)}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -99,9 +99,11 @@ def _equal_to_file(pid: int, memory: Memory, mapping: Mapping, pages: list[int])
 
 
 def _open(pid: int, mapping: Mapping) -> int | None:
-    roots = [f"/proc/{tid}/root" for tid in list_tids(pid)[:1]]
-    names = [f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"]
-    names += [root + mapping.path for root in roots]
+    folder = living(pid)
+    names = [
+        f"{folder}/map_files/{mapping.start:x}-{mapping.end:x}",
+        f"{folder}/root{mapping.path}",
+    ]
     for name in names:
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)

@@ -70,7 +70,8 @@ def _from_search_table(image: ElfImage, header: int, count: int) -> NDArray[np.v
     lowest = int(entries[:, 1].min())
     data = image.tail(lowest)
     at = entries[:, 1] - lowest
-    if not len(data) or int(at.max()) + 24 > len(data):
+    data = np.concatenate([data, np.zeros(8, np.uint8)])  # the last one may have 16 bytes only
+    if not len(at) or int(at.max()) + 24 > len(data):
         raise image.damaged(".eh_frame_hdr", header, "an entry points outside of its segment")
     back = _gather(data, at + 4, "<u4").astype(np.int64)
     return _describe(image, entries[:, 1], entries[:, 1] + 4 - back)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fentry.errors import BadInput
 from fentry.process.maps import Mapping
-from fentry.process.proc import list_tids
+from fentry.process.proc import living
 from fentry.symbols.elf import ElfImage
 
 Read = Callable[[int, int], bytes]
@@ -104,9 +104,11 @@ def _module(pid: int, parts: list[Mapping], read: Read) -> Module | None:
 
 
 def _from_file(pid: int, mapping: Mapping) -> ElfImage | None:
-    roots = [f"/proc/{tid}/root" for tid in list_tids(pid)[-1:]]
-    names = [f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"]
-    names += [root + mapping.path for root in roots]
+    folder = living(pid)
+    names = [
+        f"{folder}/map_files/{mapping.start:x}-{mapping.end:x}",
+        f"{folder}/root{mapping.path}",
+    ]
     for name in names:
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
