@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -11,11 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fentry.cli.__main__ import main
+from fentry.cli.__main__ import COMMANDS, main
 from tests.support.build import run_compiler
 from tests.support.unprivileged import Account, Completed
 
 POLL_SECONDS = 0.001
+
+# An account may not be able to read the interpreter's files: all are loaded before it is one.
+for _module, _ in COMMANDS.values():
+    importlib.import_module(_module)
 
 
 def fentry(account: Account, *arguments: object, seconds: float = 60) -> Completed:

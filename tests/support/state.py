@@ -16,7 +16,8 @@ from pathlib import Path
 
 THREAD_FIELDS = ("SigPnd", "SigBlk", "TracerPid", "Seccomp", "NoNewPrivs", "CapEff")
 PROCESS_FIELDS = ("ShdPnd", "SigIgn", "SigCgt", "Uid", "Groups")
-SMAPS_FIELDS = ("Anonymous", "Private_Dirty", "VmFlags")
+# Private_Dirty would change by itself: a program just built is written back to the disk.
+SMAPS_FIELDS = ("Anonymous", "VmFlags")
 MAP_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ \d+ *(.*)")
 
 
@@ -156,7 +157,7 @@ def _fields(path: Path, names: Collection[str]) -> dict[str, str]:
 
 
 def _text_pages(pid: int) -> dict[str, str]:
-    """Copied and dirty kB and kernel flags of each executable mapping of a file."""
+    """Copied kB and kernel flags of each executable mapping of a file."""
     found: dict[str, str] = {}
     key = None
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
