@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-
-from fentry.errors import SymbolNotFound
-from fentry.process.target import Target
-from fentry.session import attach
 from tests.support import tracing
 from tests.support.build import build
 from tests.support.process import start
 from tests.support.unprivileged import Account
+
+from fentry.errors import SymbolNotFound
+from fentry.process.target import Target
+from fentry.session import attach
 
 
 def test_function_with_a_foreign_breakpoint_is_refused(account: Account) -> None:

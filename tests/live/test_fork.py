@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import signal
 
-from fentry.cli.status import describe
-from fentry.process.target import Target as Ours
-from fentry.region.inherited import inheritors_of
-from fentry.session import attach
 from tests.support import tracing
 from tests.support.build import build
 from tests.support.process import start
 from tests.support.state import text_hash
 from tests.support.unprivileged import Account
 
+from fentry.cli.status import describe
+from fentry.process.target import Target as Ours
+from fentry.region.inherited import inheritors_of
+from fentry.session import attach
 
 
 def test_child_born_while_traced_is_silent_found_and_restored(account: Account) -> None:

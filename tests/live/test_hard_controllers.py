@@ -1,0 +1,246 @@
+"""Hard cases 76 to 82: other tracers, second controllers, stopped ones; the end of the target."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from tests.live.programs.fed import guests
+from tests.support import tracing
+from tests.support.build import build
+from tests.support.machine import need_tool
+from tests.support.process import Target, start
+from tests.support.state import diff, snapshot
+from tests.support.unprivileged import Account
+
+from fentry.cli.__main__ import COMMANDS, main
+from fentry.errors import LockError
+from fentry.session import Options, attach
+
+for module, _ in COMMANDS.values():
+    importlib.import_module(module)  # the account may not be able to read them later
+
+
+# 76
+
+TRACERS = {
+    "gdb": ("gdb", "-nx", "-q", "-p", "PID", "-ex", "echo attached\\n"),
+    "strace": ("strace", "-f", "-q", "-e", "trace=none", "-p", "PID"),
+}
+
+
+@contextmanager
+def traced_by(name: str, target: Target, account: Account) -> Iterator[int]:
+    """The pid of another tool that is attached to the target; it has left at the end."""
+    command = [str(target.pid) if word == "PID" else word for word in TRACERS[name]]
+    tracer = subprocess.Popen(
+        [need_tool(command[0]), *command[1:]],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        preexec_fn=account.become, cwd="/",
+    )  # fmt: skip
+    try:
+        for tid in target.tids():
+            target.await_condition(
+                lambda tid=tid: tracer_of(target.pid, tid) == tracer.pid,  # type: ignore[misc]
+                f"attached to by {name}",
+            )
+        assert tracer.stdin is not None and tracer.stdout is not None
+        while name == "gdb" and tracer.stdout.readline() != b"attached\n":
+            pass  # it still reads symbols and plants its own breakpoints
+        yield tracer.pid
+    finally:
+        if name == "strace":
+            tracer.send_signal(signal.SIGINT)
+        tracer.communicate(timeout=20)  # gdb leaves at the end of its input
+
+
+def tracer_of(pid: int, tid: int) -> int:
+    """TracerPid of a thread."""
+    with open(f"/proc/{pid}/task/{tid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("TracerPid"))
+
+
+@pytest.mark.parametrize("name", sorted(TRACERS))
+def test_target_of_another_tracer_is_refused_at_once_and_named(account: Account, name: str) -> None:
+    with start(build("hot.c"), "pause_us=200", account=account) as target:
+        with traced_by(name, target, account) as tracer:
+            before = snapshot(target.pid)
+
+            def controller() -> tuple[LockError, float]:
+                begun = time.monotonic()
+                with pytest.raises(LockError) as caught:
+                    attach(target.pid, tracing.SMALL)
+                return caught.value, time.monotonic() - begun
+
+            error, took_s = account.run(controller)
+            record = ["fentry", "record", "-p", str(target.pid), "-o", "/tmp/fentry-unwritten"]
+            command = account.call_main(main, record)
+            found = diff(before, snapshot(target.pid))
+        account.run(tracing.full_cycle, target.pid)  # when it has left, all is well
+        end = target.stop()
+    assert f"cannot attach to {target.pid}" in error.what
+    assert f"already traced by process {tracer} (" in error.cause and name in error.cause
+    assert error.remedy
+    assert took_s < 5  # where nothing is cached, all symbols are read first
+    assert command.code == 6
+    assert command.err.count("\n") == 2 and f"process {tracer}" in command.err
+    assert found == []
+    assert end.is_well, end.err
+
+
+# 77
+
+
+def test_second_fentry_is_told_who_the_first_is_and_both_see_the_same(account: Account) -> None:
+    with start(build("hot.c"), "pause_us=200", account=account) as target:
+        before = snapshot(target.pid)
+        status = ["fentry", "status", "-p", str(target.pid), "--json", "--sites"]
+
+        def controller() -> tuple[int, str, str, LockError, str]:
+            with attach(target.pid, tracing.SMALL) as session:
+                session.register(tracing.recording("f_*nop*"))
+                session.register(tracing.counting("f_lea"))
+                mine = account.call_main(main, status).out
+                with pytest.raises(LockError) as caught:
+                    account.run(attach, target.pid)
+                theirs = account.call_main(main, status).out
+                record = ["fentry", "record", "-p", str(target.pid), "-d", "10ms"]
+                record += ["-o", "/tmp/fentry-unwritten"]
+                refused = account.call_main(main, record)
+                assert refused.code == 6
+                return os.getpid(), mine, theirs, caught.value, refused.err
+
+        pid, mine, theirs, error, refused = account.run(controller)
+        assert diff(before, snapshot(target.pid)) == []
+        assert target.stop().is_well
+    assert mine == theirs
+    told = json.loads(mine)
+    assert told["owner"] == pid
+    assert sorted(call["name"] for call in told["calls"]) == ["f_endbr_nop5", "f_lea", "f_nop5"]
+    assert f"process {pid} " in error.cause
+    assert f"process {pid} " in refused
+
+
+# 79
+
+
+def toggle_for_ever(pid: int) -> None:
+    """What the controller does that is stopped: change the text all the time."""
+    with attach(pid, tracing.SMALL) as session:
+        while True:
+            ops = session.register(tracing.recording("f_*"))
+            session.unregister(ops)
+
+
+@contextmanager
+def controller_of(target: Target, account: Account) -> Iterator[int]:
+    """The pid of a controller at work; it is dead at the end."""
+    child = os.fork()
+    if not child:
+        try:
+            account.become()
+            toggle_for_ever(target.pid)
+        finally:
+            os._exit(1)
+    try:
+        target.await_condition(lambda: bool(guests(target.pid)), "attached to")
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def stop_inside_its_stop(child: int, target: Target, chance: random.Random) -> int:
+    """SIGSTOP at random moments until one hits while the target is stopped; how many it took."""
+    for moments in range(1, 400):
+        time.sleep(chance.uniform(0, 0.01))  # at no particular moment
+        os.kill(child, signal.SIGSTOP)
+        _, status = os.waitpid(child, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), status
+        if any(tracer_of(target.pid, tid) == child for tid in target.tids()):
+            return moments
+        target.await_calls("f_plain", 1, seconds=5)  # it runs while its controller does not
+        os.kill(child, signal.SIGCONT)
+    pytest.fail("no moment of 400 was inside a stop")
+
+
+@pytest.mark.parametrize("then", ["continued", "killed"])
+def test_controller_stopped_at_any_moment_harms_nothing(account: Account, then: str) -> None:
+    chance = random.Random(79)
+    with start(build("hot.c"), "threads=3", "pause_us=100", account=account) as target:
+        before = snapshot(target.pid)
+        for _ in range(3):
+            with controller_of(target, account) as child:
+                stop_inside_its_stop(child, target, chance)
+                os.kill(child, signal.SIGCONT if then == "continued" else signal.SIGKILL)
+                target.await_calls("f_plain", 20, seconds=5)
+                assert target.bad == 0
+        target.await_calls("f_plain", 20, seconds=5)
+        account.run(tracing.detach_as_command, target.pid)
+        assert diff(before, snapshot(target.pid)) == []
+        end = target.stop()
+    assert end.is_well, end.err
+
+
+# 80, 81
+
+WAYS = {"kill": -9, "segv": -11, "abort": -6, "_exit": 3, "exit": 0}
+
+
+@pytest.mark.parametrize("how", sorted(WAYS))
+def test_ring_of_a_target_that_ends_is_read_completely(account: Account, how: str) -> None:
+    with start(build("exits.c"), f"how={how}", "at=1500", account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], int, Counter[str]]:
+            session = attach(target.pid, tracing.SMALL)
+            ops = session.register(tracing.counting("f_last"))
+            session.register(tracing.recording("f_last"))
+            target.go()
+            assert select.select([session.pidfd], [], [], 20)[0]
+            session.detach()
+            records = tracing.recorded(session, final=True)
+            counts = tracing.counted(session, ops)
+            session.close()
+            return records, tracing.dropped(session), counts
+
+        records, lost, counts = account.run(controller)
+        end = target.await_end()
+    assert end.code == WAYS[how]
+    assert end.counters["f_last"] == 1500
+    assert records == counts == {"f_last": 1500}
+    assert lost == 0
+    assert end.printed == (how == "exit")
+
+
+# 82
+
+
+def test_detach_restores_text_mappings_threads_and_signals(account: Account) -> None:
+    with start(build("hot.c"), "pause_us=100", account=account) as target:
+        before = snapshot(target.pid)
+
+        def controller() -> list[str]:
+            with attach(target.pid, Options(buffer_bytes=1 << 20)) as session:
+                session.register(tracing.recording("*"))
+                session.register(tracing.counting("f_*"))
+                target.await_calls("f_plain", 50)
+                return diff(before, snapshot(target.pid))
+
+        during = account.run(controller)
+        found = diff(before, snapshot(target.pid))
+        target.await_calls("f_plain", 50)
+        end = target.stop()
+    parts = {line.split(":")[0] for line in during}
+    assert {"text", "maps"} <= parts <= {"text", "maps", "pages"}  # no thread, no descriptor
+    assert found == []
+    assert end.is_well, end.err
