@@ -11,6 +11,7 @@ from tests.support.process import start
 from tests.support.state import text_hash
 from tests.support.unprivileged import Account
 
+from fentry.cli.__main__ import main
 from fentry.cli.status import describe
 from fentry.process.target import Target as Ours
 from fentry.region.inherited import inheritors_of
@@ -61,3 +62,35 @@ def test_child_born_while_traced_is_silent_found_and_restored(account: Account) 
     assert seen["text"] == before
     assert seen["again"] == []
     assert seen["parent"] == 0
+
+
+def test_detach_command_restores_forked_children_too(account: Account) -> None:
+    with start(build("children.c"), account=account, hold=True) as target:
+        before = text_hash(target.pid)
+
+        def controller() -> dict[str, object]:
+            session = attach(target.pid)
+            session.register(tracing.recording("f_work"))
+            target.go()
+            target.await_condition(lambda: target.counters()["child"] > 0, "a child")
+            target.await_calls("f_child", 10)
+            child = target.counters()["child"]
+            ours = Ours(target.pid)
+            listed = describe(ours, False)["children"]
+            ours.close()
+            done = account.call_main(main, ["fentry", "detach", "-p", str(target.pid)])
+            return {
+                "child": child,
+                "listed": listed,
+                "lines": done.out.splitlines(),
+                "code": done.code,
+                "texts": [text_hash(target.pid), text_hash(child)],
+            }
+
+        seen = account.run(controller)
+        os.kill(seen["child"], signal.SIGTERM)
+        assert target.stop().is_well
+    assert seen["listed"] == [seen["child"]]
+    assert seen["code"] == 0
+    assert [line.endswith("1 sites restored") for line in seen["lines"]] == [True, True]
+    assert seen["texts"] == [before, before]

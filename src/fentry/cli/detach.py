@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from fentry.errors import BadInput, RegionError
+from fentry.errors import BadInput, RegionError, TargetGone
 from fentry.process.maps import read_maps
 from fentry.process.target import Target
+from fentry.region.inherited import inheritors_of
 from fentry.region.region import Region, remove_orphans
 from fentry.session import detach_region
 
@@ -14,13 +15,23 @@ from fentry.session import detach_region
 @click.command()
 @click.option("-p", "--pid", type=int, required=True, help="The process.")
 def detach(pid: int) -> None:
-    """Restore the text of a process and unmap what fentry left in it."""
-    target = Target(pid)
-    try:
-        target.sweep()
-        click.echo(restore(target))
-    finally:
-        target.close()
+    """Restore the text of a process and unmap what fentry left in it.
+
+    Forked children that inherited the tracing (they are silent) are restored as well.
+    """
+    children = inheritors_of(pid)
+    for each in [pid, *children]:
+        try:
+            target = Target(each)
+        except TargetGone:
+            if each == pid:
+                raise
+            continue  # a child that has ended meanwhile
+        try:
+            target.sweep()
+            click.echo(restore(target))
+        finally:
+            target.close()
 
 
 def restore(target: Target) -> str:

@@ -12,6 +12,7 @@ from fentry.errors import RegionError
 from fentry.process.maps import read_maps
 from fentry.process.proc import command_of
 from fentry.process.target import Target
+from fentry.region.inherited import inheritors_of
 from fentry.region.layout import Kind, SiteState, State
 from fentry.region.region import Region
 from fentry.symbols.module import load_modules
@@ -52,6 +53,7 @@ def describe(target: Target, with_sites: bool) -> dict[str, Any]:
     calling = sites[sites["state"] == SiteState.CALL]
     found["state"] = "inherited by fork, silent" if inherited else "traced"
     found["owner"] = owner
+    found["children"] = [] if inherited else inheritors_of(target.pid)
     found["generation"] = int(registry.header["generation"])
     found["sites"] = len(calling)
     found["ops"] = [
@@ -100,6 +102,9 @@ def _text(found: dict[str, Any]) -> str:
         owner = found["owner"]
         by = f"process {owner} ({command_of(owner)})" if owner else "nobody: its controller is gone"
         lines.append(f"  owner       {by}")
+        if found["children"]:
+            pids = " ".join(map(str, found["children"]))
+            lines.append(f"  children    {pids} (forked while traced; silent)")
         lines.append(f"  generation  {found['generation']}")
         lines.append(f"  sites       {found['sites']}")
         sizes = ", ".join(

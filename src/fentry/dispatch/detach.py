@@ -24,7 +24,7 @@ from fentry.region.region import Region, give_back
 from fentry.region.registry import Rows, find_registry
 from fentry.sites.pad import CALL, JMP
 from fentry.sites.pages import private_runs
-from fentry.sites.patcher import POKE_BYTES, poke, read_pokes
+from fentry.sites.patcher import POKE_BYTES, poke, read_mapped, read_pokes
 
 REMOVE_LIMIT_S = 5.0
 _PAUSE_S = 0.001
@@ -73,7 +73,7 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
         with target.stopped() as halt:
             if not _is_left(halt, region):
                 return 0  # another controller was faster
-            if region_is_unused(halt, region):
+            if region_is_unused(halt, region) and not _is_called(halt, region):
                 _remove(halt, region, runs)
                 return 0
         if time.monotonic() > deadline:
@@ -101,6 +101,14 @@ def _is_left(halt: Halt, region: Region) -> bool:
     if mapping is None or mapping.start != region.registry.address:
         return False
     return region.registry.is_inherited() or not int(region.registry.header["owner_pid"])
+
+
+def _is_called(halt: Halt, region: Region) -> bool:
+    # Whether any site still leads into our code: it stays mapped rather than crash the target.
+    patch = region.registry.sites["patch"].astype(np.uint64)
+    patch = patch[_in_text(halt.maps, patch)]
+    found, mapped = read_mapped(halt.target.memory, patch)
+    return bool((mapped & _is_ours(region, patch, found)).any())
 
 
 def _remove(halt: Halt, region: Region, runs: Sequence[tuple[int, int]]) -> None:

@@ -138,8 +138,15 @@ class Region:
 
     @property
     def segments(self) -> list[Segment]:
-        """The segments that are mapped, as the table has them."""
-        return self._segments((State.LIVE, State.PARKED))
+        """The segments that are mapped: also planned ones that came true.
+
+        Rows are shared with forked children: where a parent has left, its rows say PLANNED while
+        a child still has the memory.
+        """
+        found = self._segments((State.LIVE, State.PARKED))
+        planned = self._segments((State.PLANNED,))
+        maps = read_maps(self.memory.pid) if planned else []
+        return found + [segment for segment in planned if _is_mapped(maps, segment)]
 
     def _segments(self, states: tuple[State, ...]) -> list[Segment]:
         rows = self.registry.segments
