@@ -26,7 +26,7 @@ from fentry.errors import BadInput, FentryError, LockError, RegionError, SymbolN
 from fentry.process.maps import read_maps
 from fentry.process.proc import command_of, possible_cpus
 from fentry.process.shared import SharedMemory
-from fentry.process.start import start
+from fentry.process.start import end, start
 from fentry.process.stop import MAX_STOP_S
 from fentry.process.target import CpuTraits, Target
 from fentry.region import layout as region_layout
@@ -560,7 +560,11 @@ def adopt(pid: int, options: Options | None = None) -> Session:
 def run(command: Sequence[str], options: Options | None = None) -> Session:
     """Start a command, held before its constructors run; release() lets it go."""
     pid = start(command)
-    return Session(pid, options, held=pid)
+    try:
+        return Session(pid, options, held=pid)
+    except BaseException:
+        end(pid)
+        raise
 
 
 def clear_leftovers(target: Target) -> None:

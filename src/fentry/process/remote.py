@@ -56,6 +56,8 @@ def find_room(maps: Sequence[Mapping], memory: Memory) -> int:
         tail = memory.read_some(room - 16, ROOM_BYTES + 16)
         if tail == bytes(ROOM_BYTES + 16) or tail[16:].startswith(SIGNATURE):
             return room
+    if not any(mapping.inode for mapping in candidates):
+        raise TargetGone("the target has no program mapped", cause="it is in the middle of an exec")
     raise AttachError(
         "no room in the target for the code that maps memory",
         cause="no vDSO and no executable mapping that ends in zero bytes",

@@ -70,6 +70,7 @@ class Stop:
         self.exit_status: int | None = None
         self._filtered = False
         self._is_upset = False
+        self._dying: set[int] = set()
         if held:
             ptrace.set_options(held, OPTIONS)
             self._seized.add(held)
@@ -274,6 +275,9 @@ class Stop:
             if self.is_dead(tid):
                 self._poll(tid)
                 self._forget(tid)
+        for tid in list(self._dying):
+            if _is_reaped(tid):
+                self._dying.discard(tid)
 
     def _poll(self, tid: int) -> bool:
         # Whether something happened to the thread.
@@ -314,6 +318,8 @@ class Stop:
         self._seized.add(tid)
 
     def _forget(self, tid: int) -> None:
+        if tid in self._seized and tid != self.pid:
+            self._dying.add(tid)
         self._seized.discard(tid)
         self._stopped.discard(tid)
         self.threads.pop(tid, None)
@@ -414,11 +420,10 @@ class Stop:
     def _find_lost(self) -> None:
         # After an exec in our hands threads may be ours that we have never heard of: born of one
         # whose stop we took for another.
-        if self._is_upset:
-            tids = list_tids(self.pid)
-            self._seized.update(
-                tid for tid in tids if tid not in self._seized and self._is_ours(tid)
-            )
+        for tid in list_tids(self.pid) if self._is_upset else ():
+            if tid not in self._seized and self._is_ours(tid):
+                (self._dying if self.is_dead(tid) else self._seized).add(tid)
+        self._bury_dead()
 
     @property
     def has_stragglers(self) -> bool:
@@ -449,3 +454,12 @@ class Stop:
             if error.errno != errno.ESRCH:
                 raise
         self._forget(tid)
+
+
+def _is_reaped(tid: int) -> bool:
+    # Whether nothing of a thread that died in our hands is left with us.
+    try:
+        found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return bool(found) and not os.WIFSTOPPED(status)

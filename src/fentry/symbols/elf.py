@@ -157,13 +157,6 @@ class ElfImage:
                 return np.frombuffer(view, np.uint8)
         return np.zeros(0, np.uint8)
 
-    def header_bytes(self) -> bytes:
-        """The first page and the section headers: they differ wherever two builds' layouts do."""
-        headers = b""
-        if self._shoff and self._shoff < self.size:
-            headers = bytes(self.data[self._shoff : self._shoff + self._shnum * _SHDR.size])
-        return bytes(self.data[:4096]) + headers
-
     # -- parts ---------------------------------------------------------------------------------
 
     @cached_property
