@@ -328,6 +328,8 @@ def test_closed_standard_streams_do_not_matter(account: Account, target: Target)
         done = subprocess.run(
             ["/bin/sh", "-c", command],
             user=account.uid,
+            group=account.uid,
+            extra_groups=[],
             env={**os.environ, "PYTHONPATH": str(Path(main_module).parents[2])},
             capture_output=True,
             check=False,

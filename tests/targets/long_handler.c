@@ -8,6 +8,7 @@ static long handler_us;
 
 static void on_signal(int number)
 {
+    (void)number;
     ++*entered;
     bed_nap_us(handler_us);
     ++*handled;

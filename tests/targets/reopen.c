@@ -8,7 +8,11 @@ static volatile sig_atomic_t wanted = 1;
 
 __attribute__((noipa)) long f_main(long x) { return x * 5 + 2; }
 
-static void on_signal(int number) { wanted = !wanted; }
+static void on_signal(int number)
+{
+    (void)number;
+    wanted = !wanted;
+}
 
 int main(int argc, char **argv)
 {

@@ -32,6 +32,7 @@ static void *work(void *unused)
 
 static int be_child(void *unused)
 {
+    (void)unused;
     if (moved)
         stay_on(1);
     for (long i = 0; i < calls; i++, ++*of_children)

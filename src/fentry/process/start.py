@@ -145,8 +145,11 @@ def _run_to_consistent(pid: int) -> None:
     auxv = _auxv(pid)
     base = auxv.get(_AT_BASE, 0)
     if not base:
-        _leave_exec(pid)  # static: nothing of it has run
-        return
+        raise BadInput(
+            "cannot trace a statically linked command from its start",
+            cause="it has no dynamic linker that says when it is ready",
+            remedy="start it, then fentry record -p PID",
+        )
     place, state = _linker_symbols(pid, base)
     if not place:
         place, state = auxv[_AT_ENTRY], 0
