@@ -144,6 +144,12 @@ def _run_to_exec(pid: int, command: Sequence[str], reader: int) -> None:
 def _run_to_consistent(pid: int) -> None:
     auxv = _auxv(pid)
     base = auxv.get(_AT_BASE, 0)
+    with open(f"/proc/{pid}/exe", "rb") as file:
+        if file.read(5) != b"\x7fELF\x02":
+            raise AttachError(
+                "cannot trace this command: not a 64-bit x86 program",
+                cause="fentry traces x86-64 programs only",
+            )
     if not base:
         raise BadInput(
             "cannot trace a statically linked command from its start",
