@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.machine import need_tool
 
-SHARED = ("-shared", "-nostdlib", "-Wl,--build-id")
+SHARED = ("-shared", "-nostdlib", "-Wl,--build-id", "-Wl,-Bsymbolic")
 
 
 def assemble(directory: Path, source: str, *flags: str, name: str = "code.so") -> Path:

@@ -28,6 +28,8 @@ _REL8[[*range(0x70, 0x80), 0xEB, 0xE0, 0xE1, 0xE2, 0xE3]] = True
 _REL32 = np.zeros(256, bool)
 _REL32[[0xE8, 0xE9, 0x0F, 0x8D, 0xC7]] = True
 _LEA = 0x8D
+# What rel32 spans: code of one file that lies further apart could not branch to itself.
+_MOST_CODE_BYTES = 1 << 32
 _BRANCHES = frozenset(
     (
         FlowControl.CONDITIONAL_BRANCH,
@@ -72,6 +74,8 @@ class Branches:
         self._flows: dict[int, Flow] = {}
         self.low = min((s.vaddr for s in image.executable), default=0)
         self.high = max((s.vaddr + s.file_size for s in image.executable), default=0)
+        if self.high - self.low > _MOST_CODE_BYTES:
+            raise image.damaged("program headers", 64, "code too far apart for its own branches")
 
     def blank(self) -> NDArray[np.bool_]:
         """A bool for each byte from the first to the last of code, all False."""
@@ -162,7 +166,8 @@ class Branches:
     @cached_property
     def _every(self) -> list[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]]:
         """(source, first opcode byte, target) of what every byte of code could be."""
-        found = []
+        none = np.zeros(0, np.int64)
+        found = [(none, np.zeros(0, np.uint8), none)]
         for start, code in self._codes:
             at = np.flatnonzero(_REL8[code[:-1]])
             target = at + 2 + code[at + 1].view(np.int8)

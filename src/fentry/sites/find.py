@@ -167,7 +167,8 @@ class _Search:
         check = JumpCheck(self.image, self.branches, self._interior())
         for row in self.branches.computed_jump_rows():
             found = check.row(row)
-            self._block(found.into, Reason.INDIRECT_JUMP)
+            if found.into:
+                self._block(found.into, Reason.INDIRECT_JUMP)
             if found.unknown is not None:
                 self._refuse_reached_from(row, found.unknown)
 

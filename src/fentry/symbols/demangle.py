@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import cxxfilt
+
+# Parts of a name that contain brackets or spaces themselves; a conversion operator ends where
+# its parameters begin.
+_WHOLE = re.compile(
+    r"\(anonymous namespace\)|\(\.[^)]*\)|\{lambda\([^{}]*\)#\d+\}|\boperator(?:"
+    r"\(\)|\[\]|->\*?|<=>|<<=?|>>=?|<=?|>=?|[-+*/%^&|~!=,]+"
+    r"| (?:new|delete)(?:\[\])?| [^(]*)"
+)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -19,16 +28,32 @@ def demangle(name: str) -> str:
 
 
 def base_name(demangled: str) -> str:
-    """A demangled name without parameters and template arguments: what people type."""
+    """A demangled name without return type, parameters and template arguments: what people type."""
+    kept = ""
+    i = 0
+    while i < len(demangled):
+        if special := _WHOLE.match(demangled, i):  # an operator, whose brackets are its name
+            kept += special[0]
+            i = special.end()
+            continue
+        letter = demangled[i]
+        if letter == "<":
+            i = _after_bracket(demangled, i, "<", ">")
+            continue
+        if letter == "(":
+            break  # the parameters
+        if letter != " ":
+            kept += letter
+        elif demangled[i + 1 : i + 2] != "<":  # "operator< <int>" has one inside
+            kept = ""  # what came before was the return type
+        i += 1
+    return kept or demangled
+
+
+def _after_bracket(text: str, start: int, opening: str, closing: str) -> int:
     depth = 0
-    kept = []
-    for i, letter in enumerate(demangled):
-        if letter == "<" and demangled[:i].rpartition("operator")[2].strip("<=-") != "":
-            depth += 1
-        elif letter == "(" and not depth and not demangled.startswith("(anonymous", i):
-            break
+    for i in range(start, len(text)):
+        depth += (text[i] == opening) - (text[i] == closing and text[i - 1] != "-")
         if not depth:
-            kept.append(letter)
-        if letter == ">" and depth:
-            depth -= 1
-    return "".join(kept) or demangled
+            return i + 1
+    return len(text)

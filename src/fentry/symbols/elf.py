@@ -195,6 +195,8 @@ class ElfImage:
             )
         table = self.at(self._shoff, self._shnum * _SHDR.size, "section headers")
         rows = [_SHDR.unpack_from(table, i * _SHDR.size) for i in range(self._shnum)]
+        if any(row[3] + row[5] >= 1 << 63 for row in rows):
+            raise self.damaged("section headers", self._shoff, "a section past the address space")
         if self._shstrndx >= len(rows):
             raise self.damaged("section headers", self._shoff, "no section of names")
         names = bytes(self.at(rows[self._shstrndx][4], rows[self._shstrndx][5], "section names"))

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from fentry.errors import BadInput
 from fentry.process.maps import Mapping
 from fentry.process.proc import living
-from fentry.symbols.elf import ElfImage
+from fentry.symbols.elf import PF_X, PT_LOAD, PT_NOTE, ElfImage, Segment
 
 Read = Callable[[int, int], bytes]
 
 _PAGE = 4096
 _LARGEST_MEMORY_BYTES = 1 << 30
-_VERSION = re.compile(r"(-[0-9.]+)?\.so[0-9.]*$")
+_VERSION = re.compile(r"(-[0-9]+\.[0-9.]+)?\.so[0-9.]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +74,55 @@ def short_name(name: str) -> str:
 
 
 def _modules_of(pid: int, parts: list[Mapping], read: Read) -> list[Module]:
-    # One file may be mapped as a module more than once; each begins with its ELF header.
-    starts = [m for m in parts if m.offset == 0 and read(m.start, 4) == b"\x7fELF"]
+    # One file may be mapped as a module more than once, and also as mere data: each mapping is
+    # tried as the first of a module, and is one if all code then lies where the headers say.
+    image = _from_file(pid, parts[0])
     modules = []
-    for i, first in enumerate(starts):
-        end = starts[i + 1].start if i + 1 < len(starts) else 1 << 64
-        own = [m for m in parts if first.start <= m.start < end]
-        if any(m.executable for m in own):
-            module = _module(pid, own, read)
-            if module is not None:
-                modules.append(module)
+    for first in parts:
+        try:
+            modules += _module(first, parts, image, read)
+        except BadInput:
+            continue
     return modules
 
 
-def _module(pid: int, parts: list[Mapping], read: Read) -> Module | None:
-    first = parts[0]
-    path = first.path_undeleted
-    try:
-        image = _from_file(pid, first) or _from_memory(parts, read)
-        bias = first.start - image.low
-        text = [m for m in parts if m.executable]
-        _check_same(image, bias, read)
-    except BadInput:
-        return None
-    name = os.path.basename(path)
-    return Module(
-        path, name, short_name(name), first.start, bias, text[0].start, text[-1].end, image
+def _module(
+    first: Mapping, parts: list[Mapping], image: ElfImage | None, read: Read
+) -> list[Module]:
+    name = os.path.basename(first.path_undeleted)
+    if image is None:
+        if first.offset or read(first.start, 4) != b"\x7fELF":
+            return []
+        image = ElfImage(read(first.start, first.size), name=name, memory_bias=0)
+    loads = sorted((s for s in image.segments if s.type == PT_LOAD), key=lambda s: s.vaddr)
+    if not loads or first.offset != loads[0].offset // _PAGE * _PAGE:
+        return []
+    bias = first.start - image.low
+    top = bias + max(s.vaddr + s.memory_size for s in loads)
+    own = [m for m in parts if first.start <= m.start < top]
+    text = [m for m in own if m.executable]
+    if not text or not all(_is_mapped(s, bias, text) for s in loads if s.flags & PF_X):
+        return []
+    if image.memory_bias is not None or not _is_in_memory(image, bias, read):
+        image = _from_memory(own, read)
+    return [
+        Module(
+            first.path_undeleted,
+            name,
+            short_name(name),
+            first.start,
+            bias,
+            text[0].start,
+            text[-1].end,
+            image,
+        )
+    ]
+
+
+def _is_mapped(segment: Segment, bias: int, text: list[Mapping]) -> bool:
+    start = bias + segment.vaddr
+    return any(
+        m.start <= start < m.end and m.offset + start - m.start == segment.offset for m in text
     )
 
 
@@ -117,6 +140,8 @@ def _from_file(pid: int, mapping: Mapping) -> ElfImage | None:
         try:
             if _is_same_file(os.fstat(fd), mapping):
                 return ElfImage.from_file(fd, name=os.path.basename(mapping.path_undeleted))
+        except BadInput:
+            return None  # damaged where the target need not look: memory has what runs
         finally:
             os.close(fd)
     return None
@@ -124,16 +149,19 @@ def _from_file(pid: int, mapping: Mapping) -> ElfImage | None:
 
 def _is_same_file(found: os.stat_result, mapping: Mapping) -> bool:
     # An overlay file system shows another device in maps than in stat (overlayfs.rst): the inode
-    # and the comparison of program headers with memory decide.
+    # and the comparison of headers and build id with memory decide.
     return found.st_ino == mapping.inode
 
 
-def _check_same(image: ElfImage, bias: int, read: Read) -> None:
-    # Raises BadInput if the target's memory holds another file's headers.
-    if image.memory_bias is None:
-        header = bytes(image.data[:64])
-        if read(image.low + bias, 64) != header:
-            raise BadInput(f"{image.name} is not the file that the target runs")
+def _is_in_memory(image: ElfImage, bias: int, read: Read) -> bool:
+    # The ELF header, the program headers and the notes (the build id) that are loaded.
+    parts = [(image.low, 64 + 56 * len(image.segments))]
+    parts += [(s.vaddr, s.file_size) for s in image.segments if s.type == PT_NOTE]
+    for vaddr, size in parts:
+        expected = image.read(vaddr, min(size, _PAGE))
+        if read(vaddr + bias, len(expected)) != expected:
+            return False
+    return True
 
 
 def _from_memory(parts: list[Mapping], read: Read) -> ElfImage:

@@ -20,7 +20,7 @@ def line(start: int, end: int, path: str = "", perms: str = "r-xp") -> str:
 
 def test_a_line_is_split_into_its_fields() -> None:
     (found,) = parse_maps(
-        "7f5c8a200000-7f5c8a228000 r--p 00026000 fe:01 1835017                    /usr/lib/libc.so.6\n"
+        "7f5c8a200000-7f5c8a228000 r--p 00026000 fe:01 1835017            /usr/lib/libc.so.6\n"
     )
 
     assert (found.start, found.end, found.perms) == (0x7F5C8A200000, 0x7F5C8A228000, "r--p")
@@ -141,7 +141,8 @@ def test_every_byte_reaches_every_byte_of_the_span() -> None:
 def test_a_fixed_program_near_zero_gets_room_away_from_its_heap() -> None:
     heap_end = 0x0180_0000
     maps = parse_maps(
-        line(0x40_0000, 0xA0_0000, "/usr/bin/python3") + line(0x100_0000, heap_end, "[heap]", "rw-p")
+        line(0x40_0000, 0xA0_0000, "/usr/bin/python3")
+        + line(0x100_0000, heap_end, "[heap]", "rw-p")
     )
 
     assert find_gap(maps, 16 * MIB, 0x40_0000, 0xA0_0000) == heap_end + 64 * MIB
