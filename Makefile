@@ -50,7 +50,8 @@ clean: ## remove .venv, build and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-machine-%:
+# A static pattern: make looks for no implicit rule for a phony target.
+machine-demo machine-test: machine-%:
 	@tools/apt-need $*
 
 $(VENV)/.ready-$(PLACE)-%: requirements/%.txt requirements/runtime.txt requirements/build.txt pyproject.toml tools/make-venv
