@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from fentry.dispatch.apply import Dispatcher
 from fentry.dispatch.detach import (
-    owner_is_other,
+    refuse_living_owner,
     region_is_unused,
     remove_region,
     restore_text,
+    undo,
 )
 from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.plan import make_plan
@@ -31,7 +32,7 @@ from fentry.process.stop import MAX_STOP_S
 from fentry.process.target import CpuTraits, Target
 from fentry.region import layout as region_layout
 from fentry.region.layout import OPS_DTYPE, OPS_ROWS, Kind, State
-from fentry.region.region import Region, Segment, remove_orphans
+from fentry.region.region import Region, Segment
 from fentry.region.registry import find_registry
 from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
 from fentry.ring.layout import MODE_DISCARD
@@ -144,7 +145,9 @@ class Session:
                 self._hold.enter_context(self.target.stopped(held=held))
             self.target.sweep()
             if not adopting:
-                clear_leftovers(self.target)  # first: the analysis may have to read memory
+                # What dead controllers left, or a parent's tracing after a fork. First: the
+                # analysis may have to read memory.
+                undo(self.target, from_living=False)
             self.functions = Functions(pid, self.target)
             if adopting:
                 self._adopt()
@@ -207,17 +210,16 @@ class Session:
 
     def _adopt(self) -> None:
         # Go on where a controller died: its ops, its sites, its ring (docs/design/region.md).
-        region = Region.open(self.target.memory, read_maps(self.pid))
-        if region is None or region.registry.is_inherited():
-            raise TargetGone(
-                f"process {self.pid} has nothing to adopt",
-                cause="no fentry was attached to it",
-                remedy=f"fentry record -p {self.pid} -F GLOB",
-            )
-        refuse_living_owner(self.target, region)
-        self.region = region
         with self.target.stopped() as halt:
-            refuse_living_owner(self.target, region)
+            region = Region.open(self.target.memory, halt.maps)
+            if region is None or region.registry.is_inherited():
+                raise TargetGone(
+                    f"process {self.pid} has nothing to adopt",
+                    cause="no fentry was attached to it",
+                    remedy=f"fentry record -p {self.pid} -F GLOB",
+                )
+            refuse_living_owner(self.pid, region)
+            self.region = region
             cpu = halt.traits()
             region.own()
             region.registry.begin_generation()
@@ -567,36 +569,6 @@ def run(command: Sequence[str], options: Options | None = None) -> Session:
         raise
 
 
-def clear_leftovers(target: Target) -> None:
-    """Undo what is left of controllers that died, and of a parent's tracing after a fork.
-
-    Raises LockError when a living controller owns the region.
-    """
-    maps = read_maps(target.pid)
-    try:
-        region = Region.open(target.memory, maps)
-    except RegionError:
-        with target.stopped() as halt:
-            remove_orphans(halt.remote, halt.maps)
-        return
-    if region is None:
-        return
-    if not region.registry.is_inherited():
-        refuse_living_owner(target, region)
-    detach_region(target, region)
-
-
-def refuse_living_owner(target: Target, region: Region) -> None:
-    """Raise LockError when another living controller owns the region."""
-    owner = owner_is_other(region)
-    if owner:
-        raise LockError(
-            f"process {target.pid} is traced by another fentry",
-            cause=f"process {owner} ({command_of(owner)}) is recording it",
-            remedy=f"fentry status -p {target.pid}; fentry detach -p {target.pid}",
-        )
-
-
 def split_filter(text: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(filter, notrace) from the text that the registry keeps of them."""
     words = text.decode(errors="replace").split()
@@ -604,14 +576,6 @@ def split_filter(text: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
         tuple(word for word in words if not word.startswith("!")),
         tuple(word[1:] for word in words if word.startswith("!")),
     )
-
-
-def detach_region(target: Target, region: Region) -> tuple[int, tuple[int, ...], int]:
-    """Restore the text and unmap: (sites restored, foreign ips left alone, bytes parked)."""
-    with target.stopped() as halt:
-        restored = restore_text(halt, region)
-    parked = remove_region(target, region)
-    return restored.restored, restored.foreign, parked
 
 
 def check_memory(pid: int, count: int) -> None:

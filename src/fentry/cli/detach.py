@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import click
 
-from fentry.errors import BadInput, RegionError, TargetGone
-from fentry.process.maps import read_maps
+from fentry.dispatch.detach import undo
+from fentry.errors import BadInput, TargetGone
 from fentry.process.target import Target
 from fentry.region.inherited import inheritors_of
-from fentry.region.region import Region, remove_orphans
-from fentry.session import detach_region
 
 
 @click.command()
@@ -36,24 +34,18 @@ def detach(pid: int) -> None:
 
 def restore(target: Target) -> str:
     """Undo everything in `target`; one line that says what was done."""
-    try:
-        region = Region.open(target.memory, read_maps(target.pid))
-    except RegionError as error:
-        if "not finished" not in error.what:
-            raise
-        with target.stopped() as halt:
-            remove_orphans(halt.remote, halt.maps)
-        return f"{target.pid}: removed what a controller left that died while attaching"
-    if region is None:
+    done = undo(target, from_living=True)
+    if not done.found:
         return f"{target.pid}: nothing of fentry is there"
-    restored, foreign, parked = detach_region(target, region)
-    line = f"{target.pid}: {restored} sites restored"
-    if foreign:
-        shown = ", ".join(f"{ip:#x}" for ip in foreign[:4])
-        line += f"; {len(foreign)} left alone, somebody else changed them ({shown})"
-    if parked:
+    if done.found == "unfinished":
+        return f"{target.pid}: removed what a controller left that died while attaching"
+    line = f"{target.pid}: {done.restored} sites restored"
+    if done.foreign:
+        shown = ", ".join(f"{ip:#x}" for ip in done.foreign[:4])
+        line += f"; {len(done.foreign)} left alone, somebody else changed them ({shown})"
+    if done.parked_bytes:
         raise BadInput(
-            f"{line}; {parked} bytes of code stay mapped",
+            f"{line}; {done.parked_bytes} bytes of code stay mapped",
             cause="a signal handler runs on top of a trampoline",
             remedy="fentry detach again, later",
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import click
 import numpy as np
 
-from fentry.errors import RegionError
+from fentry.errors import PatchError, RegionError
 from fentry.process.maps import read_maps
 from fentry.process.proc import command_of
 from fentry.process.target import Target
@@ -17,6 +18,8 @@ from fentry.region.layout import Kind, SiteState, State
 from fentry.region.region import Region
 from fentry.symbols.module import load_modules
 from fentry.symbols.table import SymbolTable
+
+_TRIES = 10
 
 CALLBACKS = {1: "record", 2: "count"}
 
@@ -32,10 +35,18 @@ def status(pid: int, show_sites: bool, as_json: bool) -> None:
     """
     target = Target(pid)
     try:
-        found = describe(target, show_sites)
+        found = _settled(target, show_sites)
     finally:
         target.close()
     click.echo(json.dumps(found) if as_json else _text(found), nl=as_json)
+
+
+def _settled(target: Target, with_sites: bool) -> dict[str, Any]:
+    # It is read without the lock: a controller that leaves meanwhile takes it away.
+    for _ in range(_TRIES):
+        with suppress(PatchError):
+            return describe(target, with_sites)
+    return describe(target, with_sites)
 
 
 def describe(target: Target, with_sites: bool) -> dict[str, Any]:

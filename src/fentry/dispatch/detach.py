@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.errors import PatchError
+from fentry.errors import LockError, PatchError
 from fentry.process.maps import Mapping, read_maps
+from fentry.process.proc import command_of
 from fentry.process.remote import RemoteError
 from fentry.process.target import Halt, Target
 from fentry.region.layout import Kind, SiteState
-from fentry.region.region import Region, give_back
-from fentry.region.registry import Rows, find_registry
+from fentry.region.region import Region, give_back, remove_orphans
+from fentry.region.registry import Rows, UnfinishedRegistry, find_registry
 from fentry.sites.pad import CALL, JMP
 from fentry.sites.pages import private_runs
 from fentry.sites.patcher import POKE_BYTES, poke, read_mapped, read_pokes
@@ -37,6 +38,51 @@ class Restored:
     restored: int
     foreign: tuple[int, ...]
     unmapped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What a detach came to: `found` is "" where nothing of fentry was there, "unfinished" for
+    what a controller left that died while attaching, else "region"; bytes that stay parked."""
+
+    found: str = ""
+    restored: int = 0
+    foreign: tuple[int, ...] = ()
+    parked_bytes: int = 0
+
+
+def undo(target: Target, *, from_living: bool) -> Undone:
+    """Restore the text and unmap whatever region the process has, whoever made it.
+
+    What is there is decided inside the stop, where nobody else changes it.  Unless `from_living`,
+    raises LockError when a living controller owns it.  Raises RegionError when it is damaged.
+    """
+    if find_registry(read_maps(target.pid)) is None:
+        return Undone()
+    with target.stopped() as halt:
+        try:
+            region = Region.open(target.memory, halt.maps)
+        except UnfinishedRegistry:
+            remove_orphans(halt.remote, halt.maps)
+            return Undone("unfinished")
+        if region is None:
+            return Undone()
+        if not from_living and not region.registry.is_inherited():
+            refuse_living_owner(target.pid, region)
+        restored = restore_text(halt, region)
+    parked_bytes = remove_region(target, region)
+    return Undone("region", restored.restored, restored.foreign, parked_bytes)
+
+
+def refuse_living_owner(pid: int, region: Region) -> None:
+    """Raise LockError when another living controller owns the region of process `pid`."""
+    owner = region.owner()
+    if owner and owner != os.getpid():
+        raise LockError(
+            f"process {pid} is traced by another fentry",
+            cause=f"process {owner} ({command_of(owner)}) is recording it",
+            remedy=f"fentry status -p {pid}; fentry detach -p {pid}",
+        )
 
 
 def restore_text(halt: Halt, region: Region) -> Restored:
@@ -76,8 +122,9 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
             if region_is_unused(halt, region) and not _is_called(halt, region):
                 _remove(halt, region, runs)
                 return 0
+            parked_bytes = sum(s.bytes for s in region.of_kind(Kind.CODE))
         if time.monotonic() > deadline:
-            return sum(s.bytes for s in region.of_kind(Kind.CODE))
+            return parked_bytes
         time.sleep(_PAUSE_S)  # a thread is in a trampoline, or its signal handler runs on top
 
 
@@ -147,9 +194,3 @@ def _is_ours(
         inside |= (target >= segment.address) & (target < segment.end)
     result: NDArray[np.bool_] = branch & inside
     return result
-
-
-def owner_is_other(region: Region) -> int:
-    """The pid of another living controller that owns the region, 0 if there is none."""
-    owner = region.owner()
-    return 0 if owner == os.getpid() else owner

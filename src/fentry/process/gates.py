@@ -32,8 +32,11 @@ def may_ptrace_anyone() -> bool:
     return bool(effective_capabilities() >> 19 & 1)
 
 
-def refusal(pid: int, tid: int, error: OSError) -> FentryError:
-    """The error to raise after PTRACE_SEIZE of `tid` failed with `error`."""
+def refusal(pid: int, tid: int, error: OSError, tracer: int = 0) -> FentryError:
+    """The error to raise after PTRACE_SEIZE of `tid` failed with `error`.
+
+    `tracer` is the process seen as its tracer right afterwards, 0 for none.
+    """
     if error.errno == errno.ESRCH:
         return TargetGone(f"no process {pid}", remedy="pgrep NAME finds a pid")
     try:
@@ -41,8 +44,7 @@ def refusal(pid: int, tid: int, error: OSError) -> FentryError:
     except TargetGone as gone:
         return gone
     what = f"cannot attach to {pid} ({status.name}, uid {status.uids[0]}): {error.strerror}"
-    if status.tracer_pid:
-        tracer = status.tracer_pid
+    if tracer := tracer or status.tracer_pid:
         return LockError(
             what,
             cause=f"already traced by process {tracer} ({command_of(tracer)})",

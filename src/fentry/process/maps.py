@@ -93,8 +93,8 @@ def parse_maps(text: bytes | str) -> list[Mapping]:
 def read_maps(pid: int) -> list[Mapping]:
     """The mappings of a live process, lowest address first.
 
-    Raises TargetGone if there is no such process or it has no memory left, PermissionError if
-    it may not be read.
+    Raises TargetGone if there is no such process or it has no memory (it is ending, or a kernel
+    thread), PermissionError if it may not be read.
     """
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:
@@ -104,6 +104,8 @@ def read_maps(pid: int) -> list[Mapping]:
                 text = file.read()
     except (FileNotFoundError, ProcessLookupError) as error:
         raise TargetGone(f"cannot read the mappings of {pid}", cause="no such process") from error
+    if not text:
+        raise TargetGone(f"process {pid} has no memory any more", cause="it is ending")
     return parse_maps(text)
 
 

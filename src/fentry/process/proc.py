@@ -9,6 +9,7 @@ from fentry.errors import TargetGone
 
 _PF_IO_WORKER = 0x00000010  # include/linux/sched.h
 _PF_USER_WORKER = 0x00004000
+_PF_KTHREAD = 0x00200000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Stat:
     def is_kernel_worker(self) -> bool:
         """An io_uring or vhost worker: a thread of the process that never runs its code."""
         return bool(self.flags & (_PF_IO_WORKER | _PF_USER_WORKER))
+
+    @property
+    def is_kernel_thread(self) -> bool:
+        """A process of the kernel: it has no memory of its own."""
+        return bool(self.flags & _PF_KTHREAD)
 
     @property
     def is_dead(self) -> bool:

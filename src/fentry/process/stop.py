@@ -31,6 +31,7 @@ USER_CS = 0x33  # 64-bit user code segment: arch/x86/include/asm/segment.h
 _SPIN_S = 0.0003
 _LONGEST_PAUSE_S = 0.001
 _EXEC_S = 0.05
+_REFUSED_S = 0.1
 _ASLEEP_S = 0.05
 
 
@@ -131,24 +132,29 @@ class Stop:
                 return "fentry" in command_of(tracer)
         return True  # it was let go meanwhile
 
-    def _seize(self, tid: int, tries: int = 5) -> bool:
-        # True when `tid` is ours now; False for dead threads and kernel workers.
-        try:
-            stat = read_stat(self.pid, tid)
-        except TargetGone:
-            return False
-        if stat.is_dead or stat.is_kernel_worker:
-            return False
-        try:
-            ptrace.seize(tid, OPTIONS)
-        except OSError as error:
-            if error.errno == errno.ESRCH or self.is_dead(tid):
+    def _seize(self, tid: int) -> bool:
+        # True when `tid` is ours now; False for dead threads and kernel workers. Refused without
+        # a tracer to be seen, it is in the middle of an exec, ending, or was let go just now.
+        deadline = time.monotonic() + _REFUSED_S
+        while True:
+            try:
+                stat = read_stat(self.pid, tid)
+            except TargetGone:
                 return False
-            if not self._is_ours(tid):  # else born of a thread of ours: the kernel seized it
-                if tries and not self._tracer_of(tid):  # in the middle of an exec, or ending
-                    time.sleep(_LONGEST_PAUSE_S)
-                    return self._seize(tid, tries - 1)
-                raise refusal(self.pid, tid, error) from error
+            if stat.is_dead or stat.is_kernel_worker:
+                return False
+            try:
+                ptrace.seize(tid, OPTIONS)
+                break
+            except OSError as error:
+                if error.errno == errno.ESRCH or self.is_dead(tid):
+                    return False
+                if self._is_ours(tid):  # born of a thread of ours: the kernel seized it
+                    break
+                tracer = self._tracer_of(tid)
+                if tracer or time.monotonic() > deadline:
+                    raise refusal(self.pid, tid, error, tracer) from error
+            time.sleep(_LONGEST_PAUSE_S)
         self._seized.add(tid)
         return True
 

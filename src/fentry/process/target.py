@@ -255,6 +255,8 @@ def _check(pid: int) -> None:
         raise BadInput(
             f"{pid} is a thread of process {status.tgid}", remedy=f"fentry ... -p {status.tgid}"
         )
+    if read_stat(pid).is_kernel_thread:
+        raise AttachError(f"{pid} ({status.name}) has no memory", cause="a kernel thread")
     if all(is_dead(pid, tid) for tid in list_tids(pid)):
         raise TargetGone(f"process {pid} ({status.name}) is a zombie", cause="it has exited")
     try:
@@ -263,11 +265,7 @@ def _check(pid: int) -> None:
     except PermissionError as error:
         raise refusal(pid, pid, error) from error
     except FileNotFoundError:
-        head = b""  # a kernel thread, or a zombie leader: its threads tell
-    if not head:
-        if not read_maps(pid):
-            raise AttachError(f"{pid} ({status.name}) has no memory", cause="a kernel thread")
-        return
+        return  # it is ending: its maps will tell
     if head[:5] != _ELF64 or int.from_bytes(head[18:20], "little") != _X86_64:
         raise AttachError(
             f"cannot attach to {pid} ({status.name}): not a 64-bit x86 program",

@@ -82,7 +82,11 @@ class Region:
 
     @classmethod
     def open(cls, memory: Memory, maps: Sequence[Mapping]) -> Region | None:
-        """The region that the process has, or None. Raises RegionError when it is damaged."""
+        """The region that the process has, or None.
+
+        Raises RegionError when it is damaged, UnfinishedRegistry when its controller died while
+        making it.
+        """
         mapping = find_registry(maps)
         if mapping is None:
             return None

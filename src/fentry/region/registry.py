@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.errors import PatchError, RegionError
+from fentry.errors import RegionError
 from fentry.process.maps import Mapping
 from fentry.process.memory import Memory
 from fentry.region.layout import (
@@ -67,6 +67,10 @@ def new_header(*, address: int, site_rows: int, nr_cpus: int) -> Rows:
     return header
 
 
+class UnfinishedRegistry(RegionError):
+    """A controller died while it made the registry: no code, no row, no site exists yet."""
+
+
 class Registry:
     """The tables of the registry mapped at `address`; each property reads the target anew."""
 
@@ -77,15 +81,20 @@ class Registry:
         self._check()
 
     def _check(self) -> None:
-        try:
-            header = self.header
-        except PatchError:
-            header = np.zeros((), HEADER_DTYPE)  # a memfd that never got its size
-        if header["magic"] != MAGIC:
-            raise RegionError(
+        # A memfd that never got its size cannot be read; the header comes in one write(2).
+        piece = self._memory.read_some(self.address, HEADER_DTYPE.itemsize)
+        if not any(piece):
+            raise UnfinishedRegistry(
                 f"the registry at {self.address:#x} is not finished",
                 cause="its controller died while making it",
                 remedy="fentry detach removes it",
+            )
+        header = np.frombuffer(piece.ljust(HEADER_DTYPE.itemsize, b"\0"), HEADER_DTYPE)[0]
+        if header["magic"] != MAGIC:
+            raise RegionError(
+                f"the registry at {self.address:#x} is damaged",
+                cause="the target wrote over it",
+                remedy="restart the target; its text may still hold calls",
             )
         if header["version"] != VERSION:
             raise RegionError(
