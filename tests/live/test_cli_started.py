@@ -53,7 +53,10 @@ int main(void) { for (;;) f_wait(); }
 
 BUILDS = {
     "dynamic": ("gcc", ()),
+    "static": ("gcc", ("-static",)),
+    "static-pie": ("gcc", ("-static-pie",)),
     "musl": ("musl-gcc", ()),
+    "musl-static": ("musl-gcc", ("-static",)),
 }
 
 

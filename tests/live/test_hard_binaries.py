@@ -77,11 +77,7 @@ def test_program_is_traced_exactly_when_attached(account: Account, kind: str) ->
     assert end.is_well, end.err
 
 
-# Statically linked commands are refused by start: they have hung now and then.
-STARTED = sorted(kind for kind in KINDS if "static" not in kind and kind != "nolibc")
-
-
-@pytest.mark.parametrize("kind", STARTED)
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_program_is_traced_exactly_when_started(account: Account, kind: str) -> None:
     names, program = functions_of(kind), KINDS[kind]()
     with folder(account) as place:

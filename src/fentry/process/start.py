@@ -150,34 +150,14 @@ def _run_to_consistent(pid: int) -> None:
                 "cannot trace this command: not a 64-bit x86 program",
                 cause="fentry traces x86-64 programs only",
             )
-    if not base:
-        raise BadInput(
-            "cannot trace a statically linked command from its start",
-            cause="it has no dynamic linker that says when it is ready",
-            remedy="start it, then fentry record -p PID",
-        )
-    place, state = _linker_symbols(pid, base)
-    if not place:
+    place, state = _linker_symbols(pid, base) if base else (0, 0)
+    if not place:  # no dynamic linker, or one that cannot be read
         place, state = auxv[_AT_ENTRY], 0
     memory = Memory(pid)
     try:
         _run_to(pid, memory, place, state)
     finally:
         memory.close()
-
-
-def _leave_exec(pid: int) -> None:
-    # The exec event is reported inside execve: whoever counts system call stops from there would
-    # take its return for the entry of the next call. Stop again, before the first instruction.
-    ptrace.interrupt(pid)
-    signal_number = 0
-    while True:
-        ptrace.cont(pid, signal_number)
-        status = _await_stop(pid)
-        if status >> 16 == ptrace.PTRACE_EVENT_STOP:
-            return
-        signal_number = 0 if status >> 16 else os.WSTOPSIG(status)
-        ptrace.interrupt(pid)  # every stop uses up a pending interruption
 
 
 def _run_to(pid: int, memory: Memory, place: int, state: int) -> None:
