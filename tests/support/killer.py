@@ -146,15 +146,22 @@ def _run(
 ) -> Death | None:
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        _be_controller(controller, arguments, account, marked)
+    allowed = os.sched_getaffinity(0)
+    # We and the controller never run at once: on one CPU a stop wakes no sleeping other one. The
+    # CPU changes from run to run; the target is on all.
+    os.sched_setaffinity(0, {sorted(allowed)[calls.limit % len(allowed)]})
     try:
-        death, status = _follow(child, calls)
-    except BaseException:  # a KeyboardInterrupt, for instance: no tracee may stay behind
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise
+        child = os.fork()
+        if child == 0:
+            _be_controller(controller, arguments, account, marked)
+        try:
+            death, status = _follow(child, calls)
+        except BaseException:  # a KeyboardInterrupt, for instance: no tracee may stay behind
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+    finally:
+        os.sched_setaffinity(0, allowed)
     if death is None and status:
         end = os.waitstatus_to_exitcode(status)
         raise ControllerFailed(f"it ended with {end} after {calls.n} system calls")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fentry.errors import BadInput
 from fentry.process.maps import Mapping
@@ -139,12 +140,41 @@ def _from_file(pid: int, mapping: Mapping) -> ElfImage | None:
             continue
         try:
             if _is_same_file(os.fstat(fd), mapping):
-                return ElfImage.from_file(fd, name=os.path.basename(mapping.path_undeleted))
+                return _image(_Opened.at(fd), os.path.basename(mapping.path_undeleted))
         except BadInput:
             return None  # damaged where the target need not look: memory has what runs
         finally:
             os.close(fd)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    # A file as it is now, and a descriptor to read it by.
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+    fd: int = field(compare=False)
+
+    @classmethod
+    def at(cls, fd: int) -> _Opened:
+        found = os.fstat(fd)
+        return cls(
+            found.st_dev,
+            found.st_ino,
+            found.st_size,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+            fd,
+        )
+
+
+@lru_cache(maxsize=64)
+def _image(file: _Opened, name: str) -> ElfImage:
+    # Whoever attaches again, or to another process of the same program, has read its files.
+    return ElfImage.from_file(file.fd, name=name)
 
 
 def _is_same_file(found: os.stat_result, mapping: Mapping) -> bool:

@@ -36,6 +36,7 @@ class SymbolTable:
         self._module = np.repeat(np.arange(len(counts)), counts)[order]
         starts = np.concatenate([np.arange(count) for count in counts]) if counts else ips
         self._row = starts.astype(np.int64)[order]
+        self._matched: dict[str, NDArray[np.uint64]] = {}
 
     def __len__(self) -> int:
         return len(self._ip)
@@ -54,7 +55,13 @@ class SymbolTable:
 
         A name matches as it is in the symbol table, demangled, or demangled without parameters;
         a module by file name or without its version (libc). Raises BadInput when malformed.
+        The array is shared with whoever asks again: not to be changed.
         """
+        if pattern not in self._matched:
+            self._matched[pattern] = self._match(pattern)
+        return self._matched[pattern]
+
+    def _match(self, pattern: str) -> NDArray[np.uint64]:
         wanted_module, name = split_pattern(pattern)
         regex = re.compile(fnmatch.translate(name)).match
         found = [

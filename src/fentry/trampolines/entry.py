@@ -7,6 +7,7 @@ A site calls it, directly or through its pad.  Every register and every flag is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from fentry.region.layout import INDEX_BEFORE_RETURN
 from fentry.ring import layout as ring
@@ -41,6 +42,8 @@ RSEQ_CS = 8
 _SAVED = (rax, rcx, rdx, rsi, rdi)
 _STACK_BYTES = 48  # five registers and the flags
 
+_ORIGIN = 0x10000  # where code is verified, before it is moved to its place
+
 Cold = Callable[[Asm], None]
 
 
@@ -50,7 +53,14 @@ def build_entry(bodies: Sequence[Body], traits: Traits, origin: int) -> Code:
     ON ENTRY  [rsp] = return address of the site's call     [rsp + 8] = parent_ip
     ON EXIT   every register and flag as on entry
     STACK     48 bytes
+
+    Built and verified once for the same bodies; the bytes hold no distance to anything outside.
     """
+    return _built(tuple(bodies), traits).moved(origin)
+
+
+@lru_cache(maxsize=256)
+def _built(bodies: tuple[Body, ...], traits: Traits) -> Code:
     a = Asm()
     cold: list[Cold] = []
     aborts: list[tuple[str, int]] = []
@@ -77,7 +87,7 @@ def build_entry(bodies: Sequence[Body], traits: Traits, origin: int) -> Code:
     for emit in cold:
         emit(a)
     _sections(a, aborts)
-    code = a.assemble(origin)
+    code = a.assemble(_ORIGIN)
     verify(code, _contract(len(aborts)))
     return code
 

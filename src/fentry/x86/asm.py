@@ -310,9 +310,12 @@ class _Assembly:
         spans: list[tuple[int, int]] = []
         remarks: dict[int, tuple[str, ...]] = {}
         comments: dict[int, str] = {}
+        pointers: list[int] = []
         for position, item in enumerate(items):
             start = len(data)
             data += self._bytes(position, item)
+            if isinstance(item, _Quad):
+                pointers.append(start)
             match item:
                 case _Remark(text):
                     remarks[start] = (*remarks.get(start, ()), text)
@@ -321,7 +324,16 @@ class _Assembly:
                 case _Fixed() | _Relative() | _Jump():
                     if item.comment:
                         comments[start] = item.comment
-        return Code(self.origin, bytes(data), self.labels, tuple(spans), remarks, comments)
+        return Code(
+            self.origin,
+            bytes(data),
+            self.labels,
+            tuple(spans),
+            remarks,
+            comments,
+            None if any(map(_is_anchored, items)) else tuple(pointers),
+            max((item.to for item in items if isinstance(item, _Align)), default=1),
+        )
 
     def _bytes(self, position: int, item: _Item) -> bytes:
         match item:
@@ -360,6 +372,17 @@ class _Assembly:
 
 
 _INFO = InstructionInfoFactory()
+
+
+def _is_anchored(item: _Item) -> bool:
+    """Whether the bytes of an item hold the distance to an address that does not move along."""
+    match item:
+        case _Jump(target=int()):
+            return True
+        case _Relative(address=address):
+            return isinstance(address.target, int)
+        case _:
+            return False
 
 
 def _prefix(jump: _Jump, near: bool) -> tuple[bytes, int]:

@@ -6,7 +6,7 @@ The listing is decoded from the bytes, never from what was asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from iced_x86 import Decoder, Formatter, FormatterSyntax, Instruction
 
@@ -23,7 +23,9 @@ class Code:
 
     `labels` are absolute addresses. The other fields are keyed by offset from the origin:
     `data_spans` are (start, end) of what is not instructions, `remarks` are lines shown before
-    the offset, `comments` stand beside the instruction there.
+    the offset, `comments` stand beside the instruction there. `pointers` are where absolute
+    addresses of its labels lie, None if it holds distances to fixed addresses as well;
+    `alignment` is what it was laid out for.
     """
 
     origin: int
@@ -32,11 +34,31 @@ class Code:
     data_spans: tuple[tuple[int, int], ...] = ()
     remarks: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     comments: Mapping[int, str] = field(default_factory=dict)
+    pointers: tuple[int, ...] | None = None
+    alignment: int = 1
 
     @property
     def end(self) -> int:
         """The address behind the last byte."""
         return self.origin + len(self.data)
+
+    def moved(self, origin: int) -> Code:
+        """The same code for another address.
+
+        Raises ValueError if it cannot lie there: it refers to a fixed address by a distance, or
+        would be misaligned.
+        """
+        distance = origin - self.origin
+        if self.pointers is None:
+            raise ValueError("this code refers to fixed addresses by their distance")
+        if distance % self.alignment:
+            raise ValueError(f"{origin:#x} is not aligned to {self.alignment} as this code is")
+        data = bytearray(self.data)
+        for at in self.pointers:
+            pointed = int.from_bytes(data[at : at + 8], "little") + distance
+            data[at : at + 8] = pointed.to_bytes(8, "little")
+        labels = {name: address + distance for name, address in self.labels.items()}
+        return replace(self, origin=origin, data=bytes(data), labels=labels)
 
     def listing(self, names: Mapping[int, str] | None = None) -> str:
         """One line an instruction: offset from the origin, bytes, assembly, comment.

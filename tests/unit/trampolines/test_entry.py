@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 
 import pytest
 from tests.support.golden import compare
@@ -67,3 +68,17 @@ def test_size_does_not_depend_on_the_address() -> None:
     }
 
     assert len(sizes) == 1
+
+
+def test_code_at_another_place_differs_only_in_pointers_to_itself() -> None:
+    here, there = (build_entry(SETS["count"], USUAL, at) for at in (0x10000, 0x555555554040))
+    words = [
+        struct.unpack_from("<4Q", code.data, code.labels["section0"] - code.origin)
+        for code in (here, there)
+    ]
+
+    assert words[1][1] - words[0][1] == 0x555555554040 - 0x10000  # start_ip
+    assert words[1][2] == words[0][2]  # post_commit_offset
+    assert words[1][3] - words[0][3] == 0x555555554040 - 0x10000  # abort_ip
+    start = here.labels["section0"] - here.origin
+    assert here.data[:start] == there.data[:start]
