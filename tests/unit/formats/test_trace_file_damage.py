@@ -13,6 +13,8 @@ from tests.support.ring_batches import LEAF, MAIN, Call, batch, meta
 from fentry.errors import TraceFileError
 from fentry.formats.tracefile import ClockPair, CpuLosses, Symbol, Task, TraceReader, TraceWriter
 
+pytestmark = pytest.mark.exhaustive
+
 RECORDS = [
     batch(0, 0, [Call(1), Call(2, key=1)]),
     batch(1, 1030, [Call(3), Call(4), Call(5)]),

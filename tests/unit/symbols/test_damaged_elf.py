@@ -14,6 +14,8 @@ from fentry.errors import BadInput
 from fentry.sites.find import analyse
 from fentry.symbols.elf import ElfImage
 
+pytestmark = pytest.mark.exhaustive
+
 SOURCE = """
 #include <stdio.h>
 static int pick(int x) {
