@@ -180,13 +180,7 @@ class Recording:
             return reason
         if until is not None and now >= until:
             return "time is up"
-        if select.select([self._pidfd], [], [], 0)[0]:
-            return "the process ended"
-        if not self.session.target.is_alive():
-            return "the process replaced itself by exec"
-        if self.session.was_detached():
-            return "another controller detached it"
-        return ""
+        return self.session.why_over()
 
     def _move(self) -> None:
         try:

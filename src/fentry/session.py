@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -286,13 +287,19 @@ class Session:
                 self.pidfd = -1
                 self.target.close()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether a command that run() started has ended in our hands, inside a stop."""
+        return self.target.exit_status is not None
+
     def exit_code(self) -> int:
-        """Wait for a command that run() started; its exit code as a shell gives it."""
+        """Wait for a command that run() started; its exit code as a shell gives it: 128 + n when
+        signal n killed it."""
         code = os.waitstatus_to_exitcode(self._reaped())
         return 128 - code if code < 0 else code
 
     def _reaped(self) -> int:
-        if self.target.exit_status is not None:  # it ended inside a stop
+        if self.target.exit_status is not None:
             return self.target.exit_status
         _, status = os.waitpid(self.pid, 0)
         return status
@@ -533,6 +540,15 @@ class Session:
     def ring_capacity(self) -> int:
         """Records that each CPU's buffer holds, 0 when no ops records."""
         return self._ring[1].geometry.capacity if self._ring is not None else 0
+
+    def why_over(self) -> str:
+        """Why this session can see nothing any more, in words for people; "" while it can."""
+        if select.select([self.pidfd], [], [], 0)[0]:
+            return "the process ended"
+        if not self.target.is_alive():
+            ending = self.target.is_ending()
+            return "the process ended" if ending else "the process replaced itself by exec"
+        return "another controller detached it" if self.was_detached() else ""
 
     def was_detached(self) -> bool:
         """Whether another controller has removed or taken the region."""

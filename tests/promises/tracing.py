@@ -6,7 +6,7 @@ import os
 import random
 from collections import Counter
 
-from fentry.errors import FentryError
+from fentry.errors import FentryError, TargetGone
 from fentry.process.target import Target
 from fentry.session import Options, attach
 from tests.promises.registry import Run, promise
@@ -228,6 +228,30 @@ def children_silent(run: Run) -> str:
     assert records.total() + lost == wanted.total(), (records, lost, wanted)
     assert counts == wanted, (counts, wanted)
     return f"{wanted.total()} calls of the parent accounted, {held['f_child']} of children silent"
+
+
+@promise("exec-storm", full=2_000, unit="attaches to a program that execs all the time")
+def exec_storm(run: Run) -> str:
+    """The target replaces itself every 40 ms, also inside stops: traced or told that it is gone."""
+    with start(build("execloop.c"), "ms=40", account=run.account) as target:
+
+        def controller() -> Counter[str]:
+            outcomes: Counter[str] = Counter()
+            for _ in range(run.count):
+                try:
+                    with attach(target.pid, tracing.SMALL) as session:
+                        session.unregister(session.register(tracing.recording("f_*")))
+                        session.register(tracing.counting("f_*"))
+                    outcomes["traced"] += 1
+                except TargetGone:
+                    outcomes["image gone"] += 1
+            return outcomes
+
+        outcomes = run.account.run(controller, seconds=36_000)
+        target.await_calls("execs", 2)  # nothing of ours holds it up
+        end = target.stop()
+    assert end.is_well, end.err
+    return f"{dict(outcomes)}, {end.counters['execs']} images"
 
 
 @promise("ring-outlives-target", full=1_000, unit="deaths of the target")

@@ -15,7 +15,7 @@ import click
 
 from fentry.dispatch.ops import Ops
 from fentry.errors import BadInput
-from fentry.process.start import end, exit_code, start
+from fentry.process.start import end, start
 from fentry.session import Options, Session, adopt, attach
 
 
@@ -133,6 +133,8 @@ class Attached:
         """
         if not self.child:
             return 0
+        if self.session.has_ended:  # and been waited for: no pidfd of it can be had
+            return self.session.exit_code()
         pidfd = os.pidfd_open(self.child)
         try:
             while True:
@@ -140,7 +142,7 @@ class Attached:
                     if number != signal.SIGINT or not _is_foreground():
                         signal.pidfd_send_signal(pidfd, number)
                 if pidfd in select.select([pidfd, interruption.fileno()], [], [])[0]:
-                    return exit_code(self.child)
+                    return self.session.exit_code()
         finally:
             os.close(pidfd)
 

@@ -95,13 +95,9 @@ def _wait(session: Session, until: float | None, interruption: Interruption) -> 
         left = _LOOK_S if until is None else until - time.monotonic()
         if left <= 0:
             return "time is up"
-        ready = select.select([session.pidfd, interruption.fileno()], [], [], min(left, _LOOK_S))[0]
-        if session.pidfd in ready:
-            return "the process ended"
-        if not session.target.is_alive():
-            return "the process replaced itself by exec"
-        if session.was_detached():
-            return "another controller detached it"
+        select.select([session.pidfd, interruption.fileno()], [], [], min(left, _LOOK_S))
+        if why := session.why_over():
+            return why
     return interruption.reason
 
 

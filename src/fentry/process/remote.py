@@ -191,6 +191,7 @@ class Remote:
             if found:
                 if os.WIFSTOPPED(status):
                     return status
+                self._stop.note_end(tid, status)
                 self._stop.forget(tid)
                 raise TargetGone(f"process {self._stop.pid} is gone", cause="it was killed")
             now = time.monotonic()

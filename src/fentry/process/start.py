@@ -72,16 +72,6 @@ def end(pid: int) -> None:
             continue
 
 
-def exit_code(pid: int) -> int:
-    """Wait until a command that start() gave has ended; its code as a shell gives it.
-
-    128 + n when signal n killed it.
-    """
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code
-
-
 def _refuse_setuid(name: str) -> None:
     # The kernel starts such a program without its privileges when the tracer has none: it would
     # fail in ways that it does not fail in when it is not traced.

@@ -32,6 +32,7 @@ _SPIN_S = 0.0003
 _LONGEST_PAUSE_S = 0.001
 _EXEC_S = 0.05
 _REFUSED_S = 0.1
+_BURIAL_S = 0.05
 _ASLEEP_S = 0.05
 
 
@@ -282,7 +283,7 @@ class Stop:
                 self._poll(tid)
                 self._forget(tid)
         for tid in list(self._dying):
-            if _is_reaped(tid):
+            if self._is_reaped(tid):
                 self._dying.discard(tid)
 
     def _poll(self, tid: int) -> bool:
@@ -298,8 +299,7 @@ class Stop:
         if os.WIFSTOPPED(status):
             self._on_stop(tid, status)
         else:
-            if tid == self.pid:
-                self.exit_status = status  # a command that we started: its parent wants to know
+            self.note_end(tid, status)
             self._forget(tid)
         return True
 
@@ -324,7 +324,7 @@ class Stop:
         self._seized.add(tid)
 
     def _forget(self, tid: int) -> None:
-        if tid in self._seized and tid != self.pid:
+        if tid in self._seized:
             self._dying.add(tid)
         self._seized.discard(tid)
         self._stopped.discard(tid)
@@ -403,6 +403,11 @@ class Stop:
                     self._forget(thread.tid)
                 thread.changed = False
 
+    def note_end(self, tid: int, status: int) -> None:
+        """Keep the wait status of the process itself: who started it as a command wants it."""
+        if tid == self.pid:
+            self.exit_status = status
+
     def forget(self, tid: int) -> None:
         """Drop a thread that has died."""
         self._forget(tid)
@@ -419,9 +424,17 @@ class Stop:
                 break  # in the kernel for long: settle() lets it go when it comes back
             self._release_stopped()
             self._find_lost()
+        self._await_burials()
         if self._began_ns:
             self.duration_ns = time.monotonic_ns() - self._began_ns
             self._began_ns = 0
+
+    def _await_burials(self) -> None:
+        # Who dies in our hands is mostly dead in no time; nobody else waits for this.
+        limit = time.monotonic() + _BURIAL_S
+        while self._dying and time.monotonic() < limit:
+            self._bury_dead()
+            time.sleep(_LONGEST_PAUSE_S / 4)
 
     def _find_lost(self) -> None:
         # After an exec in our hands threads may be ours that we have never heard of: born of one
@@ -433,8 +446,9 @@ class Stop:
 
     @property
     def has_stragglers(self) -> bool:
-        """Whether a thread is left that has not stopped yet and so could not be let go."""
-        return bool(self._seized)
+        """Whether a thread is left that has not stopped yet and so could not be let go, or that
+        is dying in our hands: until we have waited for it, its exec or its parent waits."""
+        return bool(self._seized or self._dying)
 
     def settle(self) -> bool:
         """Let go what has stopped since; whether nobody is left."""
@@ -442,7 +456,7 @@ class Stop:
             self._poll(tid)
         self._bury_dead()
         self._release_stopped()
-        return not self._seized
+        return not self.has_stragglers
 
     def _release_stopped(self) -> None:
         for tid in list(self._stopped):
@@ -461,11 +475,16 @@ class Stop:
                 raise
         self._forget(tid)
 
-
-def _is_reaped(tid: int) -> bool:
-    # Whether nothing of a thread that died in our hands is left with us.
-    try:
-        found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
-    except ChildProcessError:
+    def _is_reaped(self, tid: int) -> bool:
+        # Whether nothing of a thread that was in our hands is left with us: it was let go, or has
+        # died and we have waited for it. A command that we started is our child as well.
+        try:
+            found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if not found:
+            return not self._is_ours(tid)
+        if os.WIFSTOPPED(status):
+            return False
+        self.note_end(tid, status)
         return True
-    return bool(found) and not os.WIFSTOPPED(status)

@@ -190,8 +190,7 @@ class Target:
             self._held = None
             if stop.duration_ns:
                 self.stop_durations_ns.append(stop.duration_ns)
-            if stop.exit_status is not None:
-                self.exit_status = stop.exit_status
+            self._note_end(stop)
             if stop.has_stragglers:
                 self._stragglers.append(stop)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -201,7 +200,14 @@ class Target:
 
         To be called now and then while stragglers may exist; every stop calls it first.
         """
-        self._stragglers = [stop for stop in self._stragglers if not stop.settle()]
+        for stop in list(self._stragglers):
+            if stop.settle():
+                self._stragglers.remove(stop)
+            self._note_end(stop)
+
+    def _note_end(self, stop: Stop) -> None:
+        if stop.exit_status is not None:
+            self.exit_status = stop.exit_status
 
     def _refuse_shared_memory(self) -> None:
         # A process made by clone(CLONE_VM) runs the same text, and we do not stop it. Vfork
@@ -234,6 +240,14 @@ class Target:
     def is_alive(self) -> bool:
         """Whether the address space still has a process."""
         return self.memory.is_alive()
+
+    def is_ending(self) -> bool:
+        """Whether the process has no memory any more: neither the one that we opened nor one
+        that an exec gave it."""
+        try:
+            return not read_maps(self.pid)
+        except TargetGone:
+            return True
 
 
 def room_is_used(memory: Memory, mapping: Mapping) -> bool:
