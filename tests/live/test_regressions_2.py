@@ -95,7 +95,7 @@ def test_calls_are_exact_after_a_transaction_that_failed(account: Account) -> No
 
 
 def test_deleted_program_gets_its_own_text_back_from_an_adopter(account: Account) -> None:
-    """Its text can be read from memory only, where the dead controller's calls stand."""
+    """Without privilege the file can be opened as the program of the process only."""
     with folder_of(account) as folder:
         program = folder / "program"
         shutil.copy(build("hot.c"), program)
@@ -124,9 +124,7 @@ def test_deleted_program_gets_its_own_text_back_from_an_adopter(account: Account
 
             assert account.run(go_on) >= 20
             target.await_calls("f_plain", 10)
-            # A page is shared again when it equals the file, which not everybody can open now.
-            ignore = () if account.uid == 0 else ("pages",)
-            assert diff(before, snapshot(target.pid), ignore=ignore) == []
+            assert diff(before, snapshot(target.pid)) == []
             assert target.stop().is_well
 
 

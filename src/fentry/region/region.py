@@ -380,7 +380,6 @@ def _copy_used(memory: Memory, segment: Segment, ours: SharedMemory) -> None:
         piece = np.frombuffer(
             memory.read(segment.address + offset, min(step, segment.bytes - offset)), np.uint8
         )
-        for page in range(0, len(piece), PAGE_BYTES):
-            part = piece[page : page + PAGE_BYTES]
-            if part.any():
-                ours.bytes[offset + page : offset + page + len(part)] = part
+        pages = piece.reshape(-1, PAGE_BYTES)
+        used = pages.any(axis=1)
+        ours.bytes[offset : offset + len(piece)].reshape(-1, PAGE_BYTES)[used] = pages[used]

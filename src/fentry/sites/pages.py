@@ -103,6 +103,7 @@ def _open(pid: int, mapping: Mapping) -> int | None:
     names = [
         f"{folder}/map_files/{mapping.start:x}-{mapping.end:x}",
         f"{folder}/root{mapping.path}",
+        f"{folder}/exe",  # also when it has been deleted
     ]
     for name in names:
         try:

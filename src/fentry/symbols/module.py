@@ -132,6 +132,7 @@ def _from_file(pid: int, mapping: Mapping) -> ElfImage | None:
     names = [
         f"{folder}/map_files/{mapping.start:x}-{mapping.end:x}",
         f"{folder}/root{mapping.path}",
+        f"{folder}/exe",  # also when it has been deleted
     ]
     for name in names:
         try:
