@@ -7,6 +7,7 @@ broken. `--full` without names also writes the lines to docs/promises.log.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(chosen: list[Promise], scale: float) -> tuple[list[str], int]:
     """The printed lines and the number of broken promises."""
-    lines = [f"# {time.strftime('%Y-%m-%d')} scale {scale:g}: {describe()}"]
+    lines = [f"# {time.strftime('%Y-%m-%d')} scale {scale:g}, commit {commit()}: {describe()}"]
     print(lines[0], flush=True)
     broken = 0
     for promise, account in runs_of(chosen):
@@ -49,6 +50,15 @@ def run(chosen: list[Promise], scale: float) -> tuple[list[str], int]:
     lines.append(f"# {len(lines) - 1 - broken} kept, {broken} broken")
     print(lines[-1], flush=True)
     return lines, broken
+
+
+def commit() -> str:
+    """What of the project is tested, "?" outside of a git checkout."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=LOG.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "?"
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
