@@ -202,8 +202,8 @@ class Session:
         if tid_offset is None and cpu.fsgsbase and self.functions.is_static:
             tid_offset = self.functions.static_tid_offset()
         self._traits = Traits(cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset)
-        spans = [(m.text_low, m.text_high) for m in self.functions.modules]
-        near, member = neighbourhoods(spans)
+        # Moved instructions refer to the data of their module as well.
+        near, member = neighbourhoods([m.span for m in self.functions.modules])
         self._dispatcher = Dispatcher(
             self.target, self.region, self.functions.table, self._traits,
             [Arena(n) for n in near], member,

@@ -15,10 +15,11 @@ from fentry.session import Options, attach
 
 # What the functions of leaves.c are, from their assembly.
 TRACED = [
+    "f_rip", "f_short", "f_jump_first",
     "f_plain", "f_frame", "f_pushes", "f_endbr", "f_lea", "f_nop5", "f_endbr_nop5", "f_tail",
     "f_target", "f_patchable", "f_padded", "f_redzone",
 ]  # fmt: skip
-REFUSED = ["f_rip", "f_short", "f_jump_first", "f_loop_into"]
+REFUSED = ["f_loop_into"]
 
 
 @pytest.mark.parametrize("record_bytes", [16, 24])

@@ -36,6 +36,7 @@ from fentry.trampolines.arena import Arena, Neighbourhood
 from fentry.trampolines.body import Body, CountBody, Traits
 from fentry.trampolines.entry import build_entry, section_offset
 from fentry.x86.code import Code
+from fentry.x86.relocate import CannotMove, Moved, relocate
 
 NONE, DIRECT, PADDED = 0, 1, 2
 
@@ -294,7 +295,7 @@ class Dispatcher:
 
     def _prepare(self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf) -> _Change:
         counting = {i for i in set(wanted.tolist()) if self._counts(i, body_of)}
-        needs_pad = (self.table.kind[sites] == SiteKind.PROLOGUE) | np.isin(wanted, list(counting))
+        needs_pad = (self.table.kind[sites] != SiteKind.NOP) | np.isin(wanted, list(counting))
         direct_keys = (self.table.patch[sites] + np.uint64(POKE_BYTES)) & np.uint64(0xFFFFFFFF)
         for i, key in enumerate(direct_keys.tolist()):
             taken = self._keys.get(key)
@@ -436,21 +437,48 @@ class Dispatcher:
             addresses = np.uint64(at) + np.arange(len(own), dtype=np.uint64) * np.uint64(
                 pads.PAD_BYTES
             )
-            plain = self.table.kind[sites] == SiteKind.PROLOGUE
-            moved_bytes = np.where(plain, self.table.window[sites], 0).astype(np.int64)
+            self._pad[sites] = addresses
+            prologue = self.table.kind[sites] != SiteKind.NOP
+            moved, moved_bytes = self._moved_code(sites, prologue)
             backs = self.table.patch[sites] + np.where(
-                plain, self.table.window[sites], POKE_BYTES
+                prologue, self.table.window[sites], POKE_BYTES
             ).astype(np.uint64)
             code = pads.build_pads(
                 addresses,
                 self.row[sites].astype(np.uint32),
                 change.call[own],
-                self.table.original[sites],
+                moved,
                 moved_bytes,
                 backs,
             )
             change.fresh_pads.append((at, code))
-            self._pad[sites] = addresses
+
+    def _moved_code(
+        self, sites: Rows, prologue: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        # What the pads of the sites hold of their functions, and how many bytes: plain windows as
+        # they are, others written anew for their place.
+        moved = np.zeros((len(sites), pads.ROOM_BYTES), np.uint8)
+        moved[:, : self.table.original.shape[1]] = self.table.original[sites]
+        moved_bytes = np.where(prologue, self.table.window[sites], 0).astype(np.int64)
+        for i in np.flatnonzero(self.table.kind[sites] == SiteKind.RELOCATED).tolist():
+            code = self._relocated(int(sites[i])).code
+            moved[i, : len(code)] = np.frombuffer(code, np.uint8)
+            moved_bytes[i] = len(code)
+        return moved, moved_bytes
+
+    def _relocated(self, site: int) -> Moved:
+        ip, window = int(self.table.patch[site]), int(self.table.window[site])
+        code = self.table.original[site, :window].tobytes()
+        try:
+            return relocate(code, ip, int(self._pad[site]) + pads.RETURN_OFFSET)
+        except CannotMove as error:
+            raise PatchError(
+                f"cannot move the instructions at {ip:#x}: {error}",
+                address=ip,
+                cause="code and data of its module lie too far apart",
+                remedy="leave the function out (-N)",
+            ) from error
 
     # 4. Inside the stop
 
@@ -491,12 +519,25 @@ class Dispatcher:
             if not 0 < inside < POKE_BYTES:
                 continue
             site = by_start[i]
-            if self.table.kind[site] == SiteKind.PROLOGUE:
+            kind = self.table.kind[site]
+            if kind == SiteKind.NOP:
+                moves[rip] = int(starts[i]) + POKE_BYTES  # the rest were NOPs
+            elif kind == SiteKind.PROLOGUE:
                 moves[rip] = int(self._pad[site]) + pads.RETURN_OFFSET + inside
             else:
-                moves[rip] = int(starts[i]) + POKE_BYTES  # the rest were NOPs
+                moves[rip] = self._relocated_place(int(site), rip)
         if moves:
             halt.move(moves)
+
+    def _relocated_place(self, site: int, rip: int) -> int:
+        place = self._relocated(site).places.get(rip)
+        if place is None:
+            raise PatchError(
+                f"a thread stands at {rip:#x}, between two instructions", address=rip,
+                cause="the program jumps into the middle of its own instructions",
+                remedy="leave the function out (-N)",
+            )  # fmt: skip
+        return place
 
     def _poke(self, change: _Change) -> None:
         sites = change.sites

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.sites.branches import Branches
+from fentry.sites.branches import Branches, Candidates
 from fentry.sites.jumps import JumpCheck
 from fentry.sites.nop import ENDBR64, is_nop_site
-from fentry.sites.prologue import LONGEST_WINDOW, prologue_window
+from fentry.sites.prologue import LONGEST_WINDOW, Window, prologue_window
 from fentry.sites.site import (
+    ORIGINAL_BYTES,
     PAGE_SIZE,
     PATCH_SIZE,
     SITE_DTYPE,
@@ -27,8 +28,7 @@ from fentry.sites.site import (
 from fentry.symbols.elf import ElfImage
 from fentry.symbols.functions import FunctionKind
 
-_ORIGINAL = 16
-_ENTRY_BYTES = len(ENDBR64) + LONGEST_WINDOW + 1
+_ENTRY_BYTES = len(ENDBR64) + LONGEST_WINDOW + 15
 # mov rax or eax, 15 (rt_sigreturn); syscall: glibc and musl; unwinders know these bytes
 # (libgcc's linux-unwind.h).
 _RESTORERS = (bytes.fromhex("48c7c00f0000000f05"), bytes.fromhex("b80f0000000f05"))
@@ -47,6 +47,7 @@ def analyse(image: ElfImage) -> ModuleSites:
     search.refuse_kinds()
     search.refuse_places()
     search.refuse_pointed_at()
+    search.refuse_loops()
     search.refuse_branched_into()
     search.refuse_tails()
     search.refuse_computed_jumps()
@@ -70,22 +71,27 @@ class _Search:
     def read_entries(self) -> None:
         """Fills kind, patch, window, original, and refuses what the first bytes forbid."""
         entries = self.rows["entry"].tolist()
+        sizes = self.functions.rows["size"].tolist()
         kinds, windows, reasons, skips = [], [], [], []
-        for code in self._bytes_at(entries, _ENTRY_BYTES):
+        for entry, size, code in zip(
+            entries, sizes, self._bytes_at(entries, _ENTRY_BYTES), strict=True
+        ):
             skip = len(ENDBR64) if code.startswith(ENDBR64) else 0
             body = code[skip:]
-            window, reason = PATCH_SIZE, Reason.NONE
-            kind = SiteKind.NOP if is_nop_site(body) else SiteKind.PROLOGUE
-            if kind == SiteKind.PROLOGUE:
-                window, reason = prologue_window(body) if body else (0, Reason.NO_BYTES)
-            kinds.append(kind if window else SiteKind.REFUSED)
-            windows.append(window)
-            reasons.append(reason)
+            if not body:
+                found = Window(SiteKind.REFUSED, 0, Reason.NO_BYTES)
+            elif is_nop_site(body):
+                found = Window(SiteKind.NOP, PATCH_SIZE, Reason.NONE)
+            else:
+                found = prologue_window(body, entry + skip, size - skip)
+            kinds.append(found.kind)
+            windows.append(found.size)
+            reasons.append(found.reason)
             skips.append(skip)
         self.rows["kind"], self.rows["window"], self.rows["reason"] = kinds, windows, reasons
         self.rows["patch"] = self.rows["entry"] + np.array(skips, np.uint64)
-        originals = self._bytes_at(self.rows["patch"].tolist(), _ORIGINAL)
-        whole = b"".join(code.ljust(_ORIGINAL, b"\0") for code in originals)
+        originals = self._bytes_at(self.rows["patch"].tolist(), ORIGINAL_BYTES)
+        whole = b"".join(code.ljust(ORIGINAL_BYTES, b"\0") for code in originals)
         self.rows["original"] = np.frombuffer(whole, "V16")
 
     def refuse_kinds(self) -> None:
@@ -109,19 +115,16 @@ class _Search:
         self.refuse(self._stubs(), Reason.PLT, always=True)
 
     def refuse_places(self) -> None:
-        """Refuses windows beyond the function's end, of unknown end, or in two pages."""
-        needed = (
-            self.rows["patch"] - self.rows["entry"] + np.maximum(self.rows["window"], PATCH_SIZE)
-        )
-        prologue = self.rows["kind"] != SiteKind.NOP
+        """Refuses windows of unknown end, with another function in them, or in two pages."""
         known = self.functions.rows["size_known"]
-        short = self.functions.rows["size"] < needed
-        movable = self.rows["kind"] == SiteKind.PROLOGUE
-        # a function that is too short says so, rather than that its last instruction returns
-        returning = self.rows["reason"] == Reason.CONTROL_FLOW
-        self.refuse(short & (movable | returning), Reason.TOO_SHORT, always=True)
-        self.refuse(short & known & ~prologue, Reason.TOO_SHORT)
-        self.refuse(~known & prologue & ~short, Reason.SIZE_UNKNOWN)
+        nop = self.rows["kind"] == SiteKind.NOP
+        skipped = self.rows["patch"] - self.rows["entry"]
+        short = nop & known & (self.functions.rows["size"] < skipped + PATCH_SIZE)
+        self.refuse(short, Reason.TOO_SHORT)
+        self.refuse(~known & ~nop, Reason.SIZE_UNKNOWN)
+        after = np.append(self.rows["entry"][1:], np.uint64(2**64 - 1))
+        padded = ~nop & (self.rows["window"] < PATCH_SIZE)
+        self.refuse(padded & (self.rows["patch"] + np.uint64(PATCH_SIZE) > after), Reason.TOO_SHORT)
         self.refuse(self.rows["patch"] % PAGE_SIZE + PATCH_SIZE > PAGE_SIZE, Reason.PAGE)
 
     # -- who else enters the window ------------------------------------------------------------
@@ -141,6 +144,47 @@ class _Search:
             hit = inside[interior[(inside - np.uint64(low)).astype(np.int64)]]
             self._block(((int(address), int(address)) for address in hit), Reason.POINTER)
         self._block(self.branches.words_naming(interior), Reason.POINTER)
+
+    def refuse_loops(self) -> None:
+        """Refuses functions that jump back to their first instruction, also from a cold part.
+
+        Each round would count as a call, and might keep data below the stack pointer. A loop
+        within the window is moved with it.
+        """
+        wanted = self.branches.blank()
+        rows = np.flatnonzero(self._accepted())
+        for name in ("entry", "patch"):
+            wanted[(self.rows[name][rows] - np.uint64(self.branches.low)).astype(np.int64)] = True
+        found = self.branches.candidates_into(wanted)
+        jumps = ~np.isin(found.opcode, (_CALL, _LEA))
+        source, target = found.source[jumps], found.target[jumps]
+        number = np.searchsorted(self.rows["entry"], target.astype(np.uint64), side="right") - 1
+        row = self.rows[number]
+        ends = row["entry"] + np.maximum(self.functions.rows["size"][number], 1)
+        near = (source >= row["entry"].astype(np.int64)) & (source < ends.astype(np.int64))
+        moved = (row["patch"] + row["window"]).astype(np.int64)
+        near &= source >= moved
+        home = np.searchsorted(self.rows["entry"], source.astype(np.uint64), side="right") - 1
+        cold = (home >= 0) & (self.rows["reason"][home] == Reason.COLD)
+        chosen = np.flatnonzero(near | cold)
+        check = JumpCheck(self.image, self.branches, self.branches.blank())
+        kept = Candidates(source[chosen], found.opcode[jumps][chosen], target[chosen])
+        for at, to in self.branches.confirmed(kept):
+            looped = int(np.searchsorted(self.rows["entry"], np.uint64(to), side="right")) - 1
+            if not self.rows["reason"][looped] and self._is_within(at, looped, check):
+                self.rows["reason"][looped] = Reason.LOOP
+                self.blockers[int(self.rows["entry"][looped])] = at
+
+    def _is_within(self, vaddr: int, row: int, check: JumpCheck) -> bool:
+        # Whether an address belongs to function number `row`: lies in it, or in a cold part that
+        # it branches to (a cold part may as well end in a tail call of another function).
+        home = self.functions.containing(vaddr)
+        if home == row or home < 0:
+            return True
+        part, flow = self.functions.rows[home], self.branches.flow(row)
+        low, high = int(part["vaddr"]), int(part["vaddr"]) + int(part["size"])
+        reached = any(low <= target < high for target in flow.targets)
+        return reached or not flow.trusted or check.has_tables(row)
 
     def refuse_branched_into(self) -> None:
         """Refuses windows into which any instruction of the image branches."""
@@ -192,8 +236,10 @@ class _Search:
         marked = self.branches.blank()
         rows = self.rows[self._accepted()]
         first = (rows["patch"] - np.uint64(self.branches.low)).astype(np.int64)
+        taken = np.maximum(rows["window"], PATCH_SIZE)  # with padding where that is shorter
         for step in range(1, LONGEST_WINDOW):
-            marked[first[rows["window"] > step] + step] = True
+            at = first[taken > step] + step
+            marked[at[at < len(marked)]] = True
         return marked
 
     def _block(self, found: Iterable[tuple[int, int]], reason: Reason) -> None:
@@ -205,7 +251,10 @@ class _Search:
             # windows may overlap until the rows named by symbols are refused: look back
             while number >= 0 and target - int(patches[number]) < LONGEST_WINDOW:
                 row = self.rows[accepted[number]]
-                if target < int(row["patch"]) + int(row["window"]) and not row["reason"]:
+                start, window = int(row["patch"]), int(row["window"])
+                if start <= source < start + window and reason == Reason.BRANCH:
+                    break  # moved together with what it branches to
+                if target < start + max(window, PATCH_SIZE) and not row["reason"]:
                     row["reason"] = reason
                     self.blockers[int(row["entry"])] = source
                 number -= 1
@@ -222,7 +271,7 @@ class _Search:
             rows += [self.functions.containing(source) for source, _ in confirmed]
         for number in rows:
             site = self.rows[number]
-            if number >= 0 and not site["reason"] and site["kind"] == SiteKind.PROLOGUE:
+            if number >= 0 and not site["reason"] and site["kind"] != SiteKind.NOP:
                 site["reason"] = Reason.INDIRECT_JUMP
                 self.blockers[int(site["entry"])] = jump
 
@@ -247,7 +296,7 @@ class _Search:
         found = [
             any(restorer in code for restorer in _RESTORERS) if size <= 32 else False
             for code, size in zip(
-                self._bytes_at(self.rows["entry"].tolist(), _ORIGINAL),
+                self._bytes_at(self.rows["entry"].tolist(), ORIGINAL_BYTES),
                 self.rows["size"].tolist(),
                 strict=True,
             )

@@ -85,6 +85,11 @@ class JumpCheck:
             return Reach(tuple(into), flow.start)  # the jump may hide in what did not decode
         return Reach(tuple(into), None)
 
+    def has_tables(self, row: int) -> bool:
+        """Whether function number `row` has a computed jump that may be a switch's."""
+        flow = self._branches.flow(row)
+        return any(self._origin(flow, number) != _Origin.POINTER for number in flow.jumps)
+
     def _origin(self, flow: Flow, number: int) -> _Origin:
         """Follows a jump's register back in line to where it was set."""
         jump = flow.instructions[number]

@@ -4,7 +4,7 @@
     0       4       index of the site (its row in the registry), read by counting trampolines
     4       4       0
     8       5       call TRAMPOLINE        (the return address is pad + 13)
-    13      n       the displaced instructions, moved here as they are
+    13      n       the displaced instructions: as they are, or written anew (x86/relocate.py)
     13 + n  5       jmp back to the first instruction behind the window
 
 A NOP site displaces nothing.  Slots are 64 bytes on 64-byte boundaries, so that the call can be
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 PAD_BYTES = 64
 CALL_OFFSET = 8
 RETURN_OFFSET = 13
-MOVED_LIMIT = 16
+JMP_BYTES = 5
+ROOM_BYTES = PAD_BYTES - RETURN_OFFSET - JMP_BYTES  # for what was moved, before the jump back
 
 CALL = 0xE8  # call rel32
 JMP = 0xE9  # jmp rel32
@@ -58,16 +59,16 @@ def build_pads(
     """Pads of n sites: uint8[n, PAD_BYTES].
 
     `pads`, `calls` and `backs` are addresses in the target (pad, trampoline, continuation);
-    `moved` is uint8[n, 16], of which the first `moved_bytes` of each row are displaced.
+    `moved` is uint8[n, up to ROOM_BYTES], of which the first `moved_bytes` of each row are code.
     """
     n = len(pads)
     code = np.full((n, PAD_BYTES), _INT3, np.uint8)
     code[:, 0:4] = indices.astype("<u4").view(np.uint8).reshape(n, 4)
     code[:, 4:8] = 0
     code[:, CALL_OFFSET:RETURN_OFFSET] = branches(CALL, pads + np.uint64(CALL_OFFSET), calls)
-    columns = np.arange(MOVED_LIMIT)
+    columns = np.arange(moved.shape[1])
     wanted = columns < moved_bytes[:, None]
-    code[:, RETURN_OFFSET : RETURN_OFFSET + MOVED_LIMIT][wanted] = moved[wanted]
+    code[:, RETURN_OFFSET : RETURN_OFFSET + moved.shape[1]][wanted] = moved[wanted]
     ends = RETURN_OFFSET + moved_bytes
     jumps = branches(JMP, pads + ends.astype(np.uint64), backs)
     code[np.arange(n)[:, None], ends[:, None] + np.arange(5)] = jumps

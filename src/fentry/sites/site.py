@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 # The length of `jmp rel32` and `call rel32` (SDM Vol. 2, JMP and CALL).
 PATCH_SIZE = 5
+ORIGINAL_BYTES = 16  # what a site remembers of the text
 PAGE_SIZE = 4096
 
 
@@ -23,7 +24,8 @@ class SiteKind(IntEnum):
 
     REFUSED = 0
     NOP = 1  # the compiler left NOPs: nothing has to be kept
-    PROLOGUE = 2  # whole instructions are moved elsewhere
+    PROLOGUE = 2  # whole instructions are copied elsewhere
+    RELOCATED = 3  # the same, and some are written anew for their new address
 
 
 class Reason(IntEnum):
@@ -49,6 +51,8 @@ class Reason(IntEnum):
     INVALID = 17
     NO_BYTES = 18
     FOREIGN = 19
+    CALL = 20
+    LOOP = 21
 
     @property
     def text(self) -> str:
@@ -76,6 +80,8 @@ _TEXT = {
     Reason.NOT_MOVABLE: "an instruction in the bytes to replace cannot run elsewhere",
     Reason.INVALID: "the bytes to replace are not valid instructions",
     Reason.NO_BYTES: "the file has no bytes there",
+    Reason.CALL: "a call returns between the bytes to replace",
+    Reason.LOOP: "a loop begins at the entry: each round would count as a call",
     Reason.FOREIGN: "memory differs from the file: another tool changed it",
 }
 

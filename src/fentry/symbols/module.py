@@ -42,6 +42,14 @@ class Module:
     image: ElfImage
     is_vdso: bool = False
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """From the first to behind the last byte of code and data (target addresses)."""
+        loads = [s for s in self.image.segments if s.type == PT_LOAD]
+        low = min((s.vaddr for s in loads), default=self.text_low - self.bias)
+        high = max((s.vaddr + s.memory_size for s in loads), default=self.text_high - self.bias)
+        return low + self.bias, high + self.bias
+
 
 def load_modules(pid: int, maps: Sequence[Mapping], read: Read) -> list[Module]:
     """The modules of process `pid`; `read(address, count)` gives what is mapped of its memory.

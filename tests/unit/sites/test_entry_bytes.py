@@ -9,7 +9,7 @@ from tests.support.compiled import assemble, instructions
 
 from fentry.sites.nop import is_nop_site
 from fentry.sites.prologue import prologue_window
-from fentry.sites.site import Reason
+from fentry.sites.site import Reason, SiteKind
 
 # SDM Vol. 2, NOP, table 4-12: the recommended forms by length.
 FORMS = {
@@ -93,10 +93,37 @@ def test_windows_end_where_gnu_as_ended_its_instructions(tmp_path: Path) -> None
     starts = [0, *ends[: len(CORPUS.split("\n")) - 6]]
     for start in starts:
         expected = next(end for end in ends if end >= start + 5) - start
-        assert prologue_window(code[start:]) == (expected, Reason.NONE)
+        found = prologue_window(code[start:], 0x1000, len(code) - start)
+        assert found == (SiteKind.PROLOGUE, expected, Reason.NONE)
 
 
-def test_code_that_ends_too_early_has_no_window() -> None:
-    assert prologue_window(b"\x55\x48\x89") == (0, Reason.INVALID)
-    assert prologue_window(b"\x55") == (0, Reason.TOO_SHORT)
-    assert prologue_window(b"") == (0, Reason.TOO_SHORT)
+@pytest.mark.parametrize(
+    ("code", "size", "reason"),
+    [
+        ("554889", 3, Reason.INVALID),
+        ("55", 1, Reason.TOO_SHORT),
+        ("", 0, Reason.TOO_SHORT),
+        ("5590909090909090", 1, Reason.TOO_SHORT),  # runs off its end
+        ("c3", 1, Reason.TOO_SHORT),  # nothing is known of what follows
+        ("c390904889c7", 1, Reason.TOO_SHORT),  # not padding
+        ("c300000000", 1, Reason.TOO_SHORT),  # zeros are instructions
+    ],
+)
+def test_code_that_ends_too_early_has_no_window(code: str, size: int, reason: Reason) -> None:
+    assert prologue_window(bytes.fromhex(code), 0x1000, size) == (SiteKind.REFUSED, 0, reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "size"),
+    [
+        ("c3" + FORMS[9], 1),
+        ("31c0c3" + FORMS[5] * 2, 3),
+        ("c3cccccccccc", 1),
+        ("ebfe" + "90" * 8, 2),
+        ("ffe0" + FORMS[1] + FORMS[6], 2),
+    ],
+)
+def test_a_short_function_takes_the_padding_behind_it(code: str, size: int) -> None:
+    found = prologue_window(bytes.fromhex(code), 0x1000, size)
+
+    assert found == (SiteKind.RELOCATED, size, Reason.NONE)

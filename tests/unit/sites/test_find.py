@@ -72,7 +72,7 @@ def test_plain_first_instructions_are_a_prologue(tmp_path: Path, body: str, wind
         "nop; nop; nop; nop; nop; ret",
         "nop; nop; nop; nop; nop; nop; nop; ret",
         "xchg %ax,%ax; nopl (%rax); ret",
-        "nopl (%rax); xchg %ax,%ax; jmp f",
+        "nopl (%rax); xchg %ax,%ax; jmp g",
         ".byte 0x66,0x66,0x66,0x66,0x90; ret",
         "endbr64; .byte 0x0f,0x1f,0x44,0,0; ret",
         "endbr64; nop; nop; nop; nop; nop; call g",
@@ -97,24 +97,16 @@ def test_an_endbr64_is_kept_and_the_site_is_after_it(tmp_path: Path) -> None:
     [
         ("ret", Reason.TOO_SHORT),
         ("xor %eax,%eax; ret", Reason.TOO_SHORT),
-        ("mov %rdi,%rax; ret", Reason.TOO_SHORT),
         ("endbr64; mov %rdi,%rax; ret", Reason.TOO_SHORT),
-        ("jmp 1f; 1: mov $1,%eax; ret", Reason.CONTROL_FLOW),
-        ("test %rdi,%rdi; je 1f; mov $1,%eax; 1: ret", Reason.CONTROL_FLOW),
-        ("jrcxz 1f; mov $1,%eax; 1: ret", Reason.CONTROL_FLOW),
-        ("1: dec %rdi; loop 1b; mov $1,%eax; ret", Reason.CONTROL_FLOW),
-        ("call 1f; 1: pop %rax; ret; nop", Reason.CONTROL_FLOW),
-        ("call *%rax; ret; nop; nop", Reason.CONTROL_FLOW),
-        ("mov %rdi,%rax; ret; nop; nop; nop", Reason.CONTROL_FLOW),
-        ("xbegin 1f; 1: mov $1,%eax; ret", Reason.CONTROL_FLOW),
-        ("ud2; mov $1,%eax; ret", Reason.CONTROL_FLOW),
+        ("call *%rax; ret; nop; nop", Reason.CALL),
+        ("push %rbx; call *8(%rdi); pop %rbx; ret", Reason.CALL),
+        ("push %rbx; call *0x18(%rsp); pop %rbx; ret", Reason.NOT_MOVABLE),
+        ("xbegin 1f; 1: mov $1,%eax; ret", Reason.NOT_MOVABLE),
+        ("ud2; mov $1,%eax; ret", Reason.NOT_MOVABLE),
         ("mov %rcx,%r10; syscall; ret", Reason.SYSTEM_CALL),
         ("int $0x80; mov $1,%eax; ret", Reason.SYSTEM_CALL),
         ("int3; mov $1,%eax; ret", Reason.SYSTEM_CALL),
         ("sysenter; mov $1,%eax; ret", Reason.SYSTEM_CALL),
-        ("mov f(%rip),%rax; ret", Reason.RIP_RELATIVE),
-        ("lea f(%rip),%rax; ret", Reason.RIP_RELATIVE),
-        ("vmovaps f(%rip),%ymm0; ret", Reason.RIP_RELATIVE),
         ("push %rax; hlt; mov $1,%eax; ret", Reason.NOT_MOVABLE),
         ("push %rax; popf; mov $1,%eax; ret", Reason.NOT_MOVABLE),
         ("push %rax; endbr64; mov $1,%eax; ret", Reason.NOT_MOVABLE),
@@ -128,6 +120,62 @@ def test_what_cannot_be_moved_is_refused_with_its_reason(
     tmp_path: Path, body: str, reason: Reason
 ) -> None:
     assert judge_code(tmp_path, function("f", body))["f"] == (REFUSED, 0, reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "window"),
+    [
+        ("mov f(%rip),%rax; ret", 7),
+        ("lea f(%rip),%rax; ret", 7),
+        ("vmovaps f(%rip),%ymm0; ret", 8),
+        ("push %rbx; cmpl $7,f(%rip); pop %rbx; ret", 8),
+        ("test %rdi,%rdi; je 1f; mov $1,%eax; 1: ret", 5),
+        ("test %rdi,%rdi; je.d32 g; mov $1,%eax; ret", 9),
+        ("jrcxz 1f; mov $1,%eax; 1: ret", 7),
+        ("1: dec %rdi; loop 1b; mov $1,%eax; ret", 5),
+        ("jmp 1f; 1: mov $1,%eax; ret", 7),
+        ("jmp 1f; .byte 0x0f,0x0b,0x0f,0x0b; 1: ret", 2),
+        ("ret; .byte 6,6,6,6,6", 1),
+        ("test %edi,%edi; jne 1f; ret; 1: mov $1,%eax; ret", 5),
+        ("sub $8,%rsp; call g; add $8,%rsp; ret", 9),
+        ("push %rbx; mov %rsi,%rbx; call *8(%rdi); pop %rbx; ret", 7),
+        ("call *g(%rip); ret", 6),
+        ("jmp.d32 g", 5),
+        ("jmp g; nop; nop; nop; nop", 2),
+        ("jmp *g(%rip)", 6),
+        ("xor %eax,%eax; ret; nop; nop; nop", 3),
+        ("notrack jmp *%rax; nop; nop; nop; nop", 3),
+    ],
+)
+def test_first_instructions_that_refer_to_their_address_are_relocated(
+    tmp_path: Path, body: str, window: int
+) -> None:
+    found = judge_code(tmp_path, function("f", body), function("g", PLAIN))
+
+    assert found["f"] == (SiteKind.RELOCATED, window, Reason.NONE)
+
+
+@pytest.mark.parametrize("body", ["ret", "xor %eax,%eax; ret", "mov %rdi,%rax; ret", "jmp 1b"])
+def test_a_short_function_is_traced_where_padding_follows(tmp_path: Path, body: str) -> None:
+    before = function("g", "1: " + PLAIN)
+    found = judge_code(tmp_path, before, function("f", body), function("h", PLAIN))
+
+    assert found["f"][0] == SiteKind.RELOCATED
+    assert found["f"][1] == {"ret": 1, "jmp 1b": 2}.get(body, 3 if "xor" in body else 4)
+
+
+def test_a_branch_into_the_padding_that_a_short_function_takes_is_found(tmp_path: Path) -> None:
+    source = ".text" + function("f", "ret") + "\n.p2align 4\n" + function("g", "nop; jmp f+3")
+
+    assert judge(assemble(tmp_path, source))["f"] == (REFUSED, 0, Reason.BRANCH)
+
+
+def test_a_short_function_in_front_of_another_is_refused(tmp_path: Path) -> None:
+    crowded = function("g", PLAIN).replace(".p2align 4", "")
+
+    assert judge_code(tmp_path, function("f", "ret"), crowded)["f"] == (
+        REFUSED, 0, Reason.TOO_SHORT,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("offset", [1, 2, 3, 4, 5, 6])
@@ -149,10 +197,25 @@ def test_a_branch_into_the_window_is_found_wherever_it_is(
     assert found["g"] == (PROLOGUE, 5, Reason.NONE)
 
 
-def test_a_branch_to_the_first_byte_is_no_obstacle(tmp_path: Path) -> None:
-    found = judge_code(tmp_path, function("f", "push %rbx; mov %rdi,%rbx; nop; jne f; ret"))
+@pytest.mark.parametrize("loop", ["jne f", "loop f", "jmp f"])
+def test_a_loop_that_begins_at_the_first_byte_is_refused(tmp_path: Path, loop: str) -> None:
+    # its rounds are no calls
+    path = assemble(
+        tmp_path, ".text" + function("f", f"push %rbx; mov %rdi,%rbx; nop; here: {loop}; ret")
+    )
+    found = analyse(ElfImage.open(path))
 
-    assert found["f"] == (PROLOGUE, 5, Reason.NONE)
+    entry, branch = (addresses(path)[name] for name in ("f", "here"))
+    assert found.counts() == {Reason.LOOP: 1}
+    assert found.blockers == {entry: branch}
+
+
+def test_a_jump_of_another_function_to_the_first_byte_is_a_call(tmp_path: Path) -> None:
+    found = judge_code(
+        tmp_path, function("f", PLAIN), function("g", "mov $1,%eax; nop; je f; jmp f")
+    )
+
+    assert found["f"] == (PROLOGUE, 8, Reason.NONE)
 
 
 def test_the_branch_that_is_in_the_way_is_named(tmp_path: Path) -> None:
@@ -224,7 +287,8 @@ ret
 def test_a_jump_over_a_lock_prefix_does_not_confuse_the_decode(tmp_path: Path) -> None:
     # glibc's idiom; the instruction after the prefix is decoded too.
     body = (
-        "push %rbx; mov %rdi,%rbx; nop; je 1f; lock; 1: cmpxchg %ecx,(%rbx); jne f; pop %rbx; ret"
+        "push %rbx; mov %rdi,%rbx; nop; 2: nop; je 1f; lock; 1: cmpxchg %ecx,(%rbx); jne 2b;"
+        "pop %rbx; ret"
     )
 
     assert judge_code(tmp_path, function("f", body))["f"] == (PROLOGUE, 5, Reason.NONE)
