@@ -58,7 +58,9 @@ class _Function:
                 break
         self._place(lambda left: True)
         end = [f"pop {register}" for register in reversed(self.pushed)]
-        end.append(chance.choice(["ret", "ret", "ret", "jmp forms_end", "jmp forms_end_pointer[rip]"]))
+        end.append(
+            chance.choice(["ret", "ret", "ret", "jmp forms_end", "jmp forms_end_pointer[rip]"])
+        )
         align = chance.choice([0, 0, 1, 2, 3, 4, 4, 4, 5, 6])
         skip = chance.choice([0, 0, 0, chance.randrange(16)])
         place = [f".p2align {align}", f".skip {skip}, 0xcc"]
@@ -99,7 +101,9 @@ def _arithmetic(f: _Function) -> None:
 
 
 def _short(f: _Function) -> None:
-    f.lines.append(f.chance.choice(["nop", "cmc", "stc", "clc", "lahf", "cdqe", "cqo", "xchg ecx, edx"]))
+    f.lines.append(
+        f.chance.choice(["nop", "cmc", "stc", "clc", "lahf", "cdqe", "cqo", "xchg ecx, edx"])
+    )
 
 
 def _immediate(f: _Function) -> None:
@@ -108,7 +112,9 @@ def _immediate(f: _Function) -> None:
     if value >= 1 << 31:
         f.lines.append(f"movabs {register}, {value}")
     else:
-        f.lines.append(f"{f.chance.choice(['mov', 'add', 'xor', 'cmp', 'imul'])} {register}, {value}")
+        f.lines.append(
+            f"{f.chance.choice(['mov', 'add', 'xor', 'cmp', 'imul'])} {register}, {value}"
+        )
 
 
 def _load(f: _Function) -> None:
@@ -175,7 +181,9 @@ def _jump(f: _Function) -> None:
 
 
 def _counted_jump(f: _Function) -> None:
-    f.lines.append(f"{f.chance.choice(['jrcxz', 'jecxz', 'loop', 'loope', 'loopne'])} {f.forward()}")
+    f.lines.append(
+        f"{f.chance.choice(['jrcxz', 'jecxz', 'loop', 'loope', 'loopne'])} {f.forward()}"
+    )
 
 
 def _loop(f: _Function) -> None:
