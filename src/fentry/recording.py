@@ -19,7 +19,7 @@ from fentry.errors import FentryError, LockError, StopTimeout, TargetGone, Trace
 from fentry.events.clock import ClockPair
 from fentry.formats.tracefile import CpuLosses, Symbol, Task, TraceMeta, TraceWriter
 from fentry.formats.tracefile import Module as TraceModule
-from fentry.process.proc import list_tids, thread_name
+from fentry.process.proc import list_tids, read_status, thread_name
 from fentry.ring.clock import sample
 from fentry.ring.reader import Batch
 from fentry.session import Options, Session
@@ -217,9 +217,16 @@ class Recording:
             name = thread_name(self.session.pid, tid)
             if name and (tid, name) not in self._seen:
                 self._seen.add((tid, name))
-                fresh.append(Task(tid, name.encode(), now))
+                fresh.append(Task(self._own_tid(tid), name.encode(), now))
         if fresh:
             self._writer.write_tasks(fresh)
+
+    def _own_tid(self, tid: int) -> int:
+        # As records carry it: in the pid namespace of the target.
+        try:
+            return read_status(self.session.pid, tid).ns_pid
+        except TargetGone:
+            return tid
 
     def _write_losses(self) -> None:
         stats = self.session.stats
@@ -272,6 +279,8 @@ class Recording:
         except FentryError as error:
             error.remedy = f"fentry detach -p {self.session.pid}: it is still traced"
             return error
+        except OSError as error:  # whatever it is: what was recorded is written first
+            return FentryError(f"cannot detach from {self.session.pid}: {error.strerror}")
         return None
 
     @staticmethod

@@ -254,18 +254,18 @@ class Session:
         self._reader = Reader(ring)
 
     def detach(self) -> None:
-        """Restore the text, read what is left, unmap everything. Safe to call again."""
+        """Restore the text and unmap everything. Safe to call again, and to be repeated when it
+        failed."""
         if self._detached:
             return
-        self._detached = True
         self._hold.close()
         try:
             if self.target.is_alive():
                 self._undo()
         except TargetGone:
-            return  # nothing is left that could be restored
-        finally:
-            self.ops.clear()
+            pass  # nothing is left that could be restored
+        self._detached = True
+        self.ops.clear()
 
     def _undo(self) -> None:
         with self.target.stopped() as halt:
@@ -511,10 +511,9 @@ class Session:
         if now - self._held_since < _HELD_BACK_S or not self.target.is_alive():
             return
         with self.target.stopped() as halt:
-            proven = region_is_unused(halt, self.region)
+            if region_is_unused(halt, self.region):
+                self._reader.resolve()  # before a new call can fill the place
         self._held_since = 0.0
-        if proven:
-            self._reader.resolve()
 
     @property
     def stats(self) -> Stats | None:

@@ -14,16 +14,33 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.build import building, build, target_directory
+from tests.support.build import build, building, target_directory
 
 _GENERAL = ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11")
 _LOW = {"rax": "eax", "rcx": "ecx", "rdx": "edx", "rsi": "esi", "rdi": "edi"} | {
     f"r{n}": f"r{n}d" for n in range(8, 12)
 }
 _KEPT = ("rbx", "rbp", "r12", "r13", "r14", "r15")
-_CONDITIONS = "o no b ae e ne be a s ns p np l ge le g".split()
+_CONDITIONS = [
+    "o",
+    "no",
+    "b",
+    "ae",
+    "e",
+    "ne",
+    "be",
+    "a",
+    "s",
+    "ns",
+    "p",
+    "np",
+    "l",
+    "ge",
+    "le",
+    "g",
+]
 _WORDS = 64
-_DATA = f"forms_data[rip+{{}}]"
+_DATA = "forms_data[rip+{}]"
 
 
 class _Function:
@@ -133,7 +150,7 @@ def _narrow_load(f: _Function) -> None:
                 f"cmp dword ptr {f.word()}, {f.chance.getrandbits(31)}",
                 f"cmp byte ptr {f.word()}, {f.chance.getrandbits(7)}",
                 f"test word ptr {f.word()}, {f.chance.getrandbits(15)}",
-                f"setc byte ptr forms_scratch[rip]",
+                "setc byte ptr forms_scratch[rip]",
             ]
         )
     )

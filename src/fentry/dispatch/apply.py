@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fentry.dispatch.plan import Plan
-from fentry.errors import FentryError, LockError, PatchError
+from fentry.errors import LockError, PatchError
+from fentry.process.deferral import deferred_signals
 from fentry.process.maps import Mapping, find_gap, read_maps
 from fentry.process.target import Halt, Target
 from fentry.region.layout import (
@@ -211,6 +212,7 @@ class Dispatcher:
 
     # 2. The transaction
 
+    @deferred_signals()
     def apply(
         self,
         plan: Plan,
@@ -244,7 +246,7 @@ class Dispatcher:
                 before()
                 self._write(halt, change)
                 after()
-        except FentryError:
+        except BaseException:
             if writing and change is not None:  # threads may be in its pads: nothing is reused
                 self._parked += [built for built, _ in change.built]
                 self._pad[~self._laid] = 0
@@ -297,6 +299,10 @@ class Dispatcher:
         counting = {i for i in set(wanted.tolist()) if self._counts(i, body_of)}
         needs_pad = (self.table.kind[sites] != SiteKind.NOP) | np.isin(wanted, list(counting))
         direct_keys = (self.table.patch[sites] + np.uint64(POKE_BYTES)) & np.uint64(0xFFFFFFFF)
+        _, first = np.unique(direct_keys, return_index=True)
+        again = np.ones(len(sites), np.bool_)
+        again[first] = False
+        needs_pad |= again
         for i, key in enumerate(direct_keys.tolist()):
             taken = self._keys.get(key)
             if taken is not None and taken != sites[i]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.errors import LockError, PatchError
-from fentry.process.maps import Mapping, read_maps
+from fentry.errors import LockError, PatchError, RegionError
+from fentry.process.maps import Mapping, mapping_at, read_maps
+from fentry.process.memory import PAGE_BYTES
 from fentry.process.proc import command_of
 from fentry.process.remote import RemoteError
 from fentry.process.target import Halt, Target
@@ -25,7 +26,7 @@ from fentry.region.region import Region, give_back, remove_orphans
 from fentry.region.registry import Rows, UnfinishedRegistry, find_registry
 from fentry.sites.pad import CALL, JMP
 from fentry.sites.pages import private_runs
-from fentry.sites.patcher import POKE_BYTES, poke, read_mapped, read_pokes
+from fentry.sites.patcher import POKE_BYTES, poke, read_mapped
 
 REMOVE_LIMIT_S = 5.0
 _PAUSE_S = 0.001
@@ -86,25 +87,20 @@ def refuse_living_owner(pid: int, region: Region) -> None:
 
 
 def restore_text(halt: Halt, region: Region) -> Restored:
-    """Every site is the original again; the registry says so unless it is a parent's."""
+    """Every site is the original again, and the registry says so."""
     sites = region.registry.sites
-    mapped = _in_text(halt.maps, sites["patch"])
-    numbers = np.flatnonzero(mapped)
-    sites_here = sites[mapped]
-    patch = sites_here["patch"].astype(np.uint64)
-    inside = patch // np.uint64(4096) == (patch + np.uint64(POKE_BYTES - 1)) // np.uint64(4096)
-    patch, sites_here, numbers = patch[inside], sites_here[inside], numbers[inside]
-    found = read_pokes(halt.target.memory, patch)
-    original = _original(sites_here)
-    changed = (found != original).any(axis=1)
+    patch = _patches(sites)
+    # Whatever permissions the text has by now: a program may have made it writable.
+    found, mapped = read_mapped(halt.target.memory, patch)
+    original = _original(sites)
+    changed = mapped & (found != original).any(axis=1)
     ours = changed & _is_ours(region, patch, found)
     poke(halt.target.memory, patch[ours], found[ours], original[ours])
-    if not region.registry.is_inherited():
-        sites["state"] = SiteState.NOP
-        region.registry.write_sites(0, sites)
-        region.registry.begin_generation()
-        region.disown()
-    foreign = tuple(int(ip) for ip in sites_here["ip"][changed & ~ours])
+    sites["state"] = SiteState.NOP
+    region.registry.write_sites(0, sites)
+    region.registry.begin_generation()
+    region.disown()
+    foreign = tuple(int(ip) for ip in sites["ip"][changed & ~ours])
     return Restored(int(ours.sum()), foreign, int((~mapped).sum()))
 
 
@@ -134,12 +130,16 @@ def region_is_unused(halt: Halt, region: Region) -> bool:
     return not any(s.address <= rip < s.end for rip in halt.rips() for s in code)
 
 
-def _private_text(target: Target, region: Region) -> list[tuple[int, int]]:
+def _private_text(target: Target, region: Region) -> list[tuple[Mapping, int, int]]:
+    # Ranges of text to be given back, each with its mapping as it was when they were looked for.
     try:
         patch = region.registry.sites["patch"].astype(np.uint64)
     except PatchError:
         return []  # it is gone: the stop will tell
-    return private_runs(target.pid, target.memory, read_maps(target.pid), patch)
+    maps = read_maps(target.pid)
+    runs = private_runs(target.pid, target.memory, maps, patch)
+    found = [(mapping_at(maps, start), start, end) for start, end in runs]
+    return [(mapping, start, end) for mapping, start, end in found if mapping is not None]
 
 
 def _is_left(halt: Halt, region: Region) -> bool:
@@ -152,18 +152,19 @@ def _is_left(halt: Halt, region: Region) -> bool:
 
 def _is_called(halt: Halt, region: Region) -> bool:
     # Whether any site still leads into our code: it stays mapped rather than crash the target.
-    patch = region.registry.sites["patch"].astype(np.uint64)
-    patch = patch[_in_text(halt.maps, patch)]
+    patch = _patches(region.registry.sites)
     found, mapped = read_mapped(halt.target.memory, patch)
     return bool((mapped & _is_ours(region, patch, found)).any())
 
 
-def _remove(halt: Halt, region: Region, runs: Sequence[tuple[int, int]]) -> None:
+def _remove(halt: Halt, region: Region, runs: Sequence[tuple[Mapping, int, int]]) -> None:
     for segment in region.of_kind(Kind.CODE):
         halt.clear_rseq(segment.address, segment.end)
-    for i in range(0, len(runs), 6):
+    # What lies there by now may be another file, or no file at all.
+    kept = [give_back(start, end - start) for m, start, end in runs if m in halt.maps]
+    for i in range(0, len(kept), 6):
         with contextlib.suppress(RemoteError):  # an old kernel: the pages stay private, no harm
-            halt.remote.run([give_back(start, end - start) for start, end in runs[i : i + 6]])
+            halt.remote.run(kept[i : i + 6])
     region.remove_all(halt.remote)
 
 
@@ -172,15 +173,16 @@ def _original(sites: Rows) -> NDArray[np.uint8]:
     return np.ascontiguousarray(text[:, :POKE_BYTES])
 
 
-def _in_text(maps: Sequence[Mapping], patch: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    text = [m for m in maps if m.perms.startswith("r-x")]
-    starts = np.array([m.start for m in text], np.uint64)
-    ends = np.array([m.end for m in text], np.uint64)
-    if not len(text):
-        return np.zeros(len(patch), np.bool_)
-    i = np.searchsorted(starts, patch, side="right").astype(np.int64) - 1
-    result: NDArray[np.bool_] = (i >= 0) & (patch + np.uint64(POKE_BYTES) <= ends[i])
-    return result
+def _patches(sites: Rows) -> NDArray[np.uint64]:
+    # Where the sites lie. One that crosses a page is none of ours: the registry is damaged.
+    patch = sites["patch"].astype(np.uint64)
+    if (patch % np.uint64(PAGE_BYTES) > np.uint64(PAGE_BYTES - POKE_BYTES)).any():
+        raise RegionError(
+            "the registry names a site that crosses a page",
+            cause="the target wrote over it",
+            remedy="restart the target; its text may still hold calls",
+        )
+    return patch
 
 
 def _is_ours(

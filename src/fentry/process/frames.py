@@ -39,16 +39,24 @@ def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[S
     starts = [m.start for m in maps]
     found: dict[int, SignalFrame] = {}
     todo = [t.regs.rsp for t in stop.threads.values() if t.regs.rip]
-    lowest: dict[int, int] = {}  # what has been searched: from there to the end of a mapping
+    searched: dict[int, list[tuple[int, int]]] = {}  # by mapping: several stacks may lie in one
     while todo:
         rsp = todo.pop()
         i = bisect_right(starts, rsp) - 1
         if i < 0 or rsp >= maps[i].end:
             continue
         start = rsp & ~7
-        end = lowest.get(i, min(maps[i].end, start + _LONGEST_BYTES))
-        lowest[i] = min(start, end)
-        for frame in _frames_in(memory.read_some(start, max(0, end - start) + _FRAME_BYTES), start):
+        end = min(maps[i].end, start + _LONGEST_BYTES)
+        spans = searched.setdefault(i, [])
+        for low, high in spans:
+            if low <= start < high:
+                start = high
+            elif start < low < end <= high:
+                end = low
+        if start >= end:
+            continue
+        spans.append((start, end))
+        for frame in _frames_in(memory.read_some(start, end - start + _FRAME_BYTES), start):
             if frame.rip_address not in found:
                 found[frame.rip_address] = frame
                 todo.append(frame.rsp)

@@ -12,6 +12,8 @@ import errno
 import os
 from typing import NamedTuple
 
+from fentry.errors import TargetGone
+
 PTRACE_CONT = 7
 PTRACE_SINGLESTEP = 9
 PTRACE_DETACH = 17
@@ -25,6 +27,7 @@ PTRACE_INTERRUPT = 0x4207
 PTRACE_GETSIGMASK = 0x420A
 PTRACE_SETSIGMASK = 0x420B
 PTRACE_GET_RSEQ_CONFIGURATION = 0x420F
+PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG = 0x4211
 
 PTRACE_O_TRACESYSGOOD = 0x1
 PTRACE_O_TRACECLONE = 0x8
@@ -106,8 +109,17 @@ def _request(request: int, tid: int, address: int = 0, data: int = 0) -> int:
     result = _ptrace(request, tid, address, data)
     if result == -1:
         number = ctypes.get_errno()
+        if number == errno.ESRCH:
+            raise _gone(tid)
         raise OSError(number, os.strerror(number))
     return int(result)
+
+
+def _gone(tid: int) -> TargetGone:
+    # Killed in our hands: it is no more, or not stopped any more. Still an OSError with its errno.
+    gone = TargetGone(f"thread {tid} is gone", cause="it was killed, or replaced by an exec")
+    gone.errno = errno.ESRCH
+    return gone
 
 
 def seize(tid: int, options: int) -> None:
@@ -195,6 +207,23 @@ def rseq_configuration(tid: int) -> RseqConfiguration | None:
         raise
     area = words[0] | words[1] << 32
     return RseqConfiguration(area, words[2], words[3]) if area else None
+
+
+def dispatches_syscalls(tid: int) -> bool:
+    """Whether the thread gets SIGSYS for its system calls (PR_SET_SYSCALL_USER_DISPATCH).
+
+    struct ptrace_sud_config: mode, selector, offset, len, u64 each (Linux 6.4); an older kernel
+    cannot tell.
+    """
+    words = (ctypes.c_uint64 * 4)()
+    request = PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+    try:
+        _request(request, tid, ctypes.sizeof(words), ctypes.addressof(words))
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EIO):
+            return False
+        raise
+    return words[0] != 0
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:

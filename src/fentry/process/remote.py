@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 
 from fentry.errors import AttachError, FentryError, TargetGone
 from fentry.process import ptrace
-from fentry.process.maps import Mapping
+from fentry.process.maps import Mapping, read_maps
 from fentry.process.memory import Memory
 from fentry.process.proc import read_status
-from fentry.process.restart import is_waiting
+from fentry.process.restart import MASKED_CALLS, is_waiting
 from fentry.process.stop import OPTIONS, Stop, Thread
 from fentry.process.stub import MAX_CALLS, SIGNATURE, Call, build_stub, entry_regs, stub_bytes
 
@@ -110,6 +110,8 @@ class Remote:
         """
         if len(calls) > MAX_CALLS or stub_bytes(calls) > ROOM_BYTES:
             raise ValueError("too many calls for one stub")
+        if any(self._memory.read_some(self._room, ROOM_BYTES)):  # unmapped, or in use meanwhile
+            self._room = find_room(read_maps(self._stop.pid), self._memory)
         thread = thread or self._choose()
         self._stop.flush()
         mask = ptrace.get_sigmask(thread.tid)
@@ -149,12 +151,21 @@ class Remote:
             waiting = 0 if not is_waiting(thread.regs) else 1
             if thread.regs.rax == (-516) & ALL_SIGNALS and waiting:
                 waiting = 2
+            if waiting and thread.regs.orig_rax in MASKED_CALLS:
+                waiting = 3
             return thread.regs.rip == 0, waiting, thread.tid
 
-        best = min(self._stop.threads.values(), key=rank)
-        if best.regs.rip == 0:
-            raise AttachError(f"process {self._stop.pid} has no thread that runs code")
-        return best
+        for best in sorted(self._stop.threads.values(), key=rank):
+            if best.regs.rip == 0:
+                break
+            if not ptrace.dispatches_syscalls(best.tid):
+                return best
+        else:
+            raise AttachError(
+                f"cannot make system calls in process {self._stop.pid}",
+                cause="its threads get SIGSYS for them (syscall user dispatch)",
+            )
+        raise AttachError(f"process {self._stop.pid} has no thread that runs code")
 
     def _watch(self, tid: int, calls: Sequence[Call], on_result: OnResult | None) -> list[int]:
         results: list[int] = []
@@ -228,6 +239,8 @@ class Remote:
                 raise
             self._stop.forget(tid)
         except TargetGone:
+            if not self._stop.is_dead(tid):
+                return  # it may still be in its call: the stub stays for it
             self._stop.forget(tid)
         self._running.discard(tid)
 

@@ -8,6 +8,7 @@ calls here return -EINTR instead, although they did nothing yet; signal(7) lists
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from fentry.process.ptrace import Regs
 
@@ -45,19 +46,35 @@ _ALWAYS = frozenset(
         441,  # epoll_pwait2
     }
 )
+# Calls that wait with another signal mask than the thread's (sigset_t in their arguments).
+MASKED_CALLS = frozenset(
+    {
+        130,  # rt_sigsuspend
+        270,  # pselect6
+        271,  # ppoll
+        281,  # epoll_pwait
+        333,  # io_pgetevents
+        426,  # io_uring_enter
+        441,  # epoll_pwait2
+    }
+)
 _ON_SOCKETS = frozenset({0, 1, 19, 20})  # read, write, readv, writev: EINTR with a timeout
 _INOTIFY = "anon_inode:inotify"
 
 _MASK = (1 << 64) - 1
 
 
-def kept_restartable(pid: int, tid: int, regs: Regs, *, filtered: bool = False) -> bool:
+def kept_restartable(
+    pid: int, tid: int, regs: Regs, is_filtered: Callable[[int], bool] = lambda tid: False
+) -> bool:
     """Change `regs` so that the kernel restarts an interrupted call; whether it was changed.
 
-    `filtered` says that the process runs under seccomp: a filter may kill for
+    `is_filtered` tells of a thread whether it runs under seccomp: a filter may kill for
     restart_syscall(2), which programs never make themselves, so the call begins again instead.
     """
-    if filtered and regs.rax == -ERESTART_RESTARTBLOCK & _MASK and regs.orig_rax < 1 << 63:
+    if regs.rax == -ERESTART_RESTARTBLOCK & _MASK and regs.orig_rax < 1 << 63:
+        if not is_filtered(tid):
+            return False
         regs.rax = -ERESTARTNOINTR & _MASK
         return True
     if regs.rax != -EINTR & _MASK or regs.orig_rax >= 1 << 63:

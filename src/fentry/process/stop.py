@@ -11,11 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
 from fentry.errors import AttachError, LockError, StopTimeout, TargetGone
-from fentry.process import ptrace
+from fentry.process import ptrace, undertaker
 from fentry.process.gates import refusal
 from fentry.process.proc import command_of, list_tids, read_stat, read_status
 from fentry.process.restart import kept_restartable
@@ -70,7 +71,8 @@ class Stop:
         self._stopped: set[int] = set()
         self._began_ns = 0
         self.exit_status: int | None = None
-        self._filtered = False
+        self._filtered: set[int] = set()
+        self._looked_at: set[int] = set()
         self._is_upset = False
         self._dying: set[int] = set()
         if held:
@@ -83,7 +85,6 @@ class Stop:
             if not self._seized:
                 self._await_wakefulness(time.monotonic() + self.limit_s)
             self._take_lock()
-            self._filtered = read_status(self.pid).seccomp != 0
             self._stop_all()
         except BaseException:
             self._is_upset = True
@@ -112,8 +113,9 @@ class Stop:
             if not tids:
                 raise TargetGone(f"no process {self.pid}", remedy="pgrep NAME finds a pid")
             try:
-                if any(self._seize(tid) for tid in tids):
-                    return
+                with undertaker.watching(self.pid):
+                    if any(self._seize(tid) for tid in tids):
+                        return
             except LockError:
                 if not self._is_held_by_fentry(tids) or time.monotonic() > deadline:
                     raise
@@ -129,7 +131,7 @@ class Stop:
                 tracer = read_status(self.pid, tid).tracer_pid
             except TargetGone:
                 continue
-            if tracer:
+            if tracer and tracer not in (os.getpid(), threading.get_native_id()):
                 return "fentry" in command_of(tracer)
         return True  # it was let go meanwhile
 
@@ -157,6 +159,7 @@ class Stop:
                     raise refusal(self.pid, tid, error, tracer) from error
             time.sleep(_LONGEST_PAUSE_S)
         self._seized.add(tid)
+        self._dying.discard(tid)
         return True
 
     def _is_ours(self, tid: int) -> bool:
@@ -185,21 +188,25 @@ class Stop:
 
     def _await_wakefulness(self, limit: float) -> None:
         # Nobody is seized while a thread sleeps uninterruptibly (a vfork parent, slow storage):
-        # what cannot be stopped could not be let go, either.
-        while (sleeper := self._sleeper()) and time.monotonic() < limit:
+        # what cannot be stopped could not be let go, either. Each one is awaited, not a moment
+        # without any: others may sleep by then, as shortly.
+        sleepers = self._sleepers()
+        while sleepers and time.monotonic() < limit:
             time.sleep(_LONGEST_PAUSE_S)
-        if sleeper:
-            raise self._timeout(sleeper)
+            sleepers &= self._sleepers()
+        if sleepers:
+            raise self._timeout(min(sleepers))
 
-    def _sleeper(self) -> int:
+    def _sleepers(self) -> set[int]:
+        found = set()
         for tid in list_tids(self.pid):
             try:
                 stat = read_stat(self.pid, tid)
             except TargetGone:
                 continue
             if stat.state == "D" and not stat.is_kernel_worker:
-                return tid
-        return 0
+                found.add(tid)
+        return found
 
     def _timeout(self, tid: int) -> StopTimeout:
         return StopTimeout(
@@ -211,7 +218,8 @@ class Stop:
     def _stop_all(self) -> None:
         limit = time.monotonic() + self.limit_s
         while True:
-            self._seize_new(list_tids(self.pid))
+            if not self._seize_all(limit):
+                continue
             self._began_ns = time.monotonic_ns()
             slow = self._interrupt_all()
             if slow is None:
@@ -223,25 +231,86 @@ class Stop:
             self._take_lock()
         self._read_registers()
 
+    def _seize_all(self, limit: float) -> bool:
+        # Before anybody is stopped. Another controller lets its threads go one after the other:
+        # whoever meets one that is still held begins again.
+        try:
+            self._seize_new(list_tids(self.pid))
+        except LockError:
+            if time.monotonic() > limit or not self._is_held_by_fentry(list_tids(self.pid)):
+                raise
+            self._release_running()
+            time.sleep(_LONGEST_PAUSE_S)
+            self._take_lock()
+            return False
+        self._note_filters()
+        return True
+
+    def _release_running(self) -> None:
+        # Seized and not yet asked to stop: they have to, to be let go.
+        for tid in list(self._seized - self._stopped):
+            self._interrupt(tid)
+        self._await_stops(time.monotonic() + self.max_stop_s)
+        self._release_stopped()
+
+    def _note_filters(self) -> None:
+        # Filters belong to threads (seccomp(2)); looked at before the stop, for all at once.
+        for tid in self._seized - self._looked_at:
+            try:
+                if read_status(self.pid, tid).seccomp:
+                    self._filtered.add(tid)
+            except TargetGone:
+                continue
+            self._looked_at.add(tid)
+
+    def _is_filtered(self, tid: int) -> bool:
+        if tid in self._looked_at:
+            return tid in self._filtered
+        try:
+            return read_status(self.pid, tid).seccomp != 0
+        except TargetGone:
+            return False
+
     def _seize_new(self, tids: Iterable[int]) -> list[int]:
-        return [tid for tid in tids if tid not in self._seized and self._seize(tid)]
+        strangers = [tid for tid in tids if tid not in self._seized]
+        if not strangers:
+            return []
+        with undertaker.watching(self.pid):
+            return [tid for tid in strangers if self._seize(tid)]
 
     def _interrupt_all(self) -> int | None:
         # None when all threads are stopped, else one that did not stop within max_stop_s.
+        # The last listing must hold nobody who was not known before it: a thread that is found
+        # dead may have made another one that the same listing does not show. And it must be
+        # whole: the kernel cuts one short when the thread it stands at dies (next_tid(),
+        # fs/proc/base.c).
         deadline = time.monotonic() + self.max_stop_s
         fresh: Iterable[int] = list(self._seized - self._stopped)
+        passed: set[int] = set()
         while True:
             for tid in fresh:
                 self._interrupt(tid)
             slow = self._await_stops(deadline)
             if slow is not None:
                 return slow
-            fresh = self._seize_new(list_tids(self.pid))
-            if not fresh and self._seized == self._stopped:
+            tids = set(list_tids(self.pid))
+            known = self._seized | passed
+            fresh = self._seize_new(tids)
+            passed = tids - self._seized
+            settled = not fresh and tids <= known and self._seized == self._stopped
+            if settled and len(tids) >= self._thread_count():
                 break
+            if time.monotonic() > deadline:
+                return min(tids, default=self.pid)
         if not self._stopped:
             raise TargetGone(f"process {self.pid} is gone", cause="it ended while being stopped")
         return None
+
+    def _thread_count(self) -> int:
+        try:
+            return read_status(self.pid).threads
+        except TargetGone:
+            return 0
 
     def _interrupt(self, tid: int) -> None:
         try:
@@ -282,7 +351,7 @@ class Stop:
             if self.is_dead(tid):
                 self._poll(tid)
                 self._forget(tid)
-        for tid in list(self._dying):
+        for tid in self._dying - self._seized:
             if self._is_reaped(tid):
                 self._dying.discard(tid)
 
@@ -381,7 +450,7 @@ class Stop:
                 )
             self.threads[tid] = Thread(tid, regs)
         for thread in self.threads.values():
-            if kept_restartable(self.pid, thread.tid, thread.regs, filtered=self._filtered):
+            if kept_restartable(self.pid, thread.tid, thread.regs, self._is_filtered):
                 thread.changed = True
         self.flush()
         if self._seized - self._stopped:  # an exec by another thread took over a stopped tid
@@ -459,16 +528,17 @@ class Stop:
         return not self.has_stragglers
 
     def _release_stopped(self) -> None:
-        for tid in list(self._stopped):
+        for tid in sorted(self._stopped, reverse=True):  # the lock, the lowest one, last
             self._detach(tid)
         self.threads.clear()
 
     def _detach(self, tid: int) -> None:
-        try:
-            if tid not in self.threads:  # let go early: its call must not see the stop, either
+        if tid not in self.threads:  # let go early: its call must not see the stop, either
+            with suppress(OSError):  # it is dead, or in 32-bit code: let go as it is
                 regs = ptrace.get_regs(tid)
-                if kept_restartable(self.pid, tid, regs, filtered=self._filtered):
+                if kept_restartable(self.pid, tid, regs, self._is_filtered):
                     ptrace.set_regs(tid, regs)
+        try:
             ptrace.detach(tid)
         except OSError as error:
             if error.errno != errno.ESRCH:
@@ -484,7 +554,9 @@ class Stop:
             return True
         if not found:
             return not self._is_ours(tid)
-        if os.WIFSTOPPED(status):
-            return False
-        self.note_end(tid, status)
+        if os.WIFSTOPPED(status):  # not dead: an exec gave its tid to another thread of ours
+            self._seized.add(tid)
+            self._on_stop(tid, status)
+        else:
+            self.note_end(tid, status)
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from functools import cache, cached_property
 
 from fentry.errors import AttachError, BadInput, LockError, TargetGone
 from fentry.process import ptrace
+from fentry.process.deferral import deferred_signals
 from fentry.process.frames import SignalFrame, signal_frames
 from fentry.process.gates import refusal
 from fentry.process.maps import Mapping, read_maps
@@ -30,8 +30,6 @@ _HWCAP2_FSGSBASE = 1 << 1  # arch/x86/include/uapi/asm/hwcap2.h
 _SWEEP_LIMIT_S = 5.0
 _SWEEP_PAUSE_S = 0.001
 _VFORK_LIMIT_S = 10.0
-# Handlers of these may raise in Python; inside a stop that would leave a thread in our stub.
-_DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1)
 _TCB_BYTES = 0x800
 _TID_OFFSETS = (0x2D0, 0x30)  # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
 
@@ -177,23 +175,22 @@ class Target:
         self._refuse_shared_memory()
         stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held)
         self._holder = threading.get_ident()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _DEFERRED)
-        try:
-            with stop:
-                if not self.memory.is_alive():
-                    raise TargetGone(
-                        f"process {self.pid} replaced itself by exec", cause="a new image runs"
-                    )
-                self._held = stop
-                yield Halt(self, stop)
-        finally:
-            self._held = None
-            if stop.duration_ns:
-                self.stop_durations_ns.append(stop.duration_ns)
-            self._note_end(stop)
-            if stop.has_stragglers:
-                self._stragglers.append(stop)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with deferred_signals():
+            try:
+                with stop:
+                    if not self.memory.is_alive():
+                        raise TargetGone(
+                            f"process {self.pid} replaced itself by exec", cause="a new image runs"
+                        )
+                    self._held = stop
+                    yield Halt(self, stop)
+            finally:
+                self._held = None
+                if stop.duration_ns:
+                    self.stop_durations_ns.append(stop.duration_ns)
+                self._note_end(stop)
+                if stop.has_stragglers:
+                    self._stragglers.append(stop)
 
     def settle(self) -> None:
         """Let go threads that could not be stopped in time and have stopped since.
@@ -213,11 +210,13 @@ class Target:
         # A process made by clone(CLONE_VM) runs the same text, and we do not stop it. Vfork
         # children need no look here: their parent cannot be stopped while they share its memory.
         limit = time.monotonic() + _VFORK_LIMIT_S
-        while (sharer := _sharer(self.pid)) and time.monotonic() < limit:
-            time.sleep(_SWEEP_PAUSE_S)  # most likely a vfork child: gone in no time
-        if sharer:
+        sharers = _sharers(self.pid)
+        while sharers and time.monotonic() < limit:
+            time.sleep(_SWEEP_PAUSE_S)  # most likely vfork children: gone in no time
+            sharers &= _sharers(self.pid)  # each of them, not a moment without any
+        if sharers:
             raise AttachError(
-                f"process {sharer} shares the memory of {self.pid} and runs",
+                f"process {min(sharers)} shares the memory of {self.pid} and runs",
                 cause="made by clone(CLONE_VM) without CLONE_THREAD, or vfork",
                 remedy="try again when it is gone",
             )
@@ -287,12 +286,9 @@ def _check(pid: int) -> None:
         )
 
 
-def _sharer(pid: int) -> int:
-    # A running child with the same memory: changing text under it is not safe.
-    for child in children_of(pid):
-        if ptrace.share_memory(pid, child):
-            return child
-    return 0
+def _sharers(pid: int) -> set[int]:
+    # Running children with the same memory: changing text under them is not safe.
+    return {child for child in children_of(pid) if ptrace.share_memory(pid, child)}
 
 
 @cache

@@ -142,11 +142,7 @@ class Region:
 
     @property
     def segments(self) -> list[Segment]:
-        """The segments that are mapped: also planned ones that came true.
-
-        Rows are shared with forked children: where a parent has left, its rows say PLANNED while
-        a child still has the memory.
-        """
+        """The segments that are mapped: also planned ones that came true."""
         found = self._segments((State.LIVE, State.PARKED))
         planned = self._segments((State.PLANNED,))
         maps = read_maps(self.memory.pid) if planned else []
@@ -261,10 +257,9 @@ class Region:
         maps = read_maps(self.memory.pid)
         every = self._segments((State.LIVE, State.PARKED, State.PLANNED))
         real = [s for s in every if _is_mapped(maps, s)]
-        if not self.registry.is_inherited():  # a parent's rows are shared with it
-            rows = self.registry.segments
-            rows["state"][rows["state"] != State.FREE] = State.PLANNED
-            self.registry.write_rows(int(self.registry.header["segments_offset"]), 0, rows)
+        rows = self.registry.segments
+        rows["state"][rows["state"] != State.FREE] = State.PLANNED
+        self.registry.write_rows(int(self.registry.header["segments_offset"]), 0, rows)
         calls = [unmap(s.address, s.bytes) for s in real if s.kind is not Kind.CONTROL]
         known = {s.address for s in real} | {self.registry.address}
         calls += [unmap(m.start, m.size) for m in maps if _is_ours(m) and m.start not in known]
@@ -293,7 +288,7 @@ def remove_orphans(remote: Remote, maps: Sequence[Mapping]) -> bool:
 
 
 def _is_ours(mapping: Mapping) -> bool:
-    return mapping.path.startswith("/memfd:fentry-") and mapping.perms == "rw-s"
+    return mapping.path.startswith("/memfd:fentry-") and mapping.perms in ("rw-s", "rw-p")
 
 
 def _is_mapped(maps: Sequence[Mapping], segment: Segment) -> bool:
@@ -339,7 +334,10 @@ def _map_shared(
             failure.append(error)
         return True
 
-    flags = _MAP_SHARED | _MAP_FIXED_NOREPLACE | _MAP_NORESERVE
+    # The registry says what is written into text and unmapped: nobody but the process itself may
+    # write it, least of all a forked child that has given up its privileges.
+    sharing = _MAP_PRIVATE if kind is Kind.REGISTRY else _MAP_SHARED
+    flags = sharing | _MAP_FIXED_NOREPLACE | _MAP_NORESERVE
     calls = [
         Call(NR_MEMFD_CREATE, (0, _MFD_CLOEXEC | _MFD_ALLOW_SEALING), text=_NAMES[kind],
              name="memfd_create"),
