@@ -20,9 +20,11 @@ from fentry.events.clock import ClockPair
 from fentry.formats.tracefile import CpuLosses, Symbol, Task, TraceMeta, TraceWriter
 from fentry.formats.tracefile import Module as TraceModule
 from fentry.process.proc import list_tids, read_status, thread_name
+from fentry.ring.buffer import Geometry
 from fentry.ring.clock import sample
+from fentry.ring.layout import MODE_DISCARD, RECORD24
 from fentry.ring.reader import Batch
-from fentry.session import Options, Session
+from fentry.session import Session
 from fentry.symbols.module import Module
 
 # The ring is moved to the file when a CPU's part is filled so far, or after this time: sections
@@ -55,6 +57,7 @@ class Summary:
     stops_ns: list[int] = field(default_factory=list)
     why_ended: str = ""
     parked_bytes: int = 0
+    foreign: tuple[int, ...] = ()
 
     @property
     def calls(self) -> int:
@@ -62,7 +65,7 @@ class Summary:
         return self.events + self.dropped + self.overrun + self.incomplete + self.unwritten
 
 
-def meta_of(session: Session, ops: Ops, options: Options, capacity: int) -> TraceMeta:
+def meta_of(session: Session, ops: Ops, ring: Geometry) -> TraceMeta:
     """The META of a trace file of this session."""
     try:
         exe = os.readlink(f"/proc/{session.pid}/exe")
@@ -70,8 +73,8 @@ def meta_of(session: Session, ops: Ops, options: Options, capacity: int) -> Trac
         exe = session.functions.modules[0].path if session.functions.modules else ""
     uname = platform.uname()
     return TraceMeta(
-        record_bytes=options.record_bytes,
-        capacity=capacity,
+        record_bytes=ring.record_bytes,
+        capacity=ring.capacity,
         nr_cpus=session.nr_cpus,
         fentry_version=__version__,
         command_line=tuple(session.command.split()),
@@ -96,15 +99,14 @@ class Recording:
         session: Session,
         ops: Ops,
         path: str,
-        options: Options,
         clock: Sequence[ClockPair] = (),
     ) -> None:
         self.session = session
         self.summary = Summary()
-        self._overwrites = options.mode != 0
-        self._has_parents = options.record_bytes == 24
-        capacity = session.ring_capacity
-        self._writer = TraceWriter(path, meta_of(session, ops, options, capacity))
+        ring = session.ring
+        self._overwrites = ring.mode != MODE_DISCARD
+        self._has_parents = ring.record_bytes == RECORD24.itemsize
+        self._writer = TraceWriter(path, meta_of(session, ops, ring))
         self._clock = list(clock)
         self._pidfd = session.pidfd
         self._seen: set[tuple[int, str]] = set()
@@ -314,3 +316,4 @@ class Recording:
             summary.incomplete = int(stats.incomplete.sum())
         summary.stops_ns = list(self.session.target.stop_durations_ns)
         summary.parked_bytes = self.session.parked_bytes
+        summary.foreign = self.session.foreign

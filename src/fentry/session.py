@@ -133,6 +133,7 @@ class Session:
         self.target = Target(pid, max_stop_s=self.options.max_stop_s)
         self.ops: dict[int, Ops] = {}
         self.parked_bytes = 0
+        self.foreign: tuple[int, ...] = ()
         self._detached = False
         self._next_id = 1
         self._ops_rows: dict[int, int] = {}
@@ -274,7 +275,7 @@ class Session:
                 return  # another controller detached it
             if self.was_detached():
                 return  # another controller has it
-            restore_text(halt, self.region)
+            self.foreign = restore_text(halt, self.region).foreign
         self.parked_bytes = remove_region(self.target, self.region)
 
     def close(self) -> None:
@@ -405,7 +406,7 @@ class Session:
         row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
         row["owner_pid"] = os.getpid()
         row["slot"] = ops.slot
-        row["filter"] = ops.text.encode()[:216]
+        row["filter"] = ops.text.encode(errors="surrogateescape")[:216]
         self.region.registry.write_ops(self._ops_row(ops, state), row)
 
     def _ops_row(self, ops: Ops, state: State) -> int:
@@ -536,9 +537,12 @@ class Session:
         return command_of(self.pid)
 
     @property
-    def ring_capacity(self) -> int:
-        """Records that each CPU's buffer holds, 0 when no ops records."""
-        return self._ring[1].geometry.capacity if self._ring is not None else 0
+    def ring(self) -> Geometry:
+        """The ring's geometry: of the one that was adopted, or made for the first ops that
+        records. Raises BadInput when no ops does."""
+        if self._ring is None:
+            raise BadInput("no ops of this session records")
+        return self._ring[1].geometry
 
     def why_over(self) -> str:
         """Why this session can see nothing any more, in words for people; "" while it can."""
@@ -586,7 +590,7 @@ def run(command: Sequence[str], options: Options | None = None) -> Session:
 
 def split_filter(text: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(filter, notrace) from the text that the registry keeps of them."""
-    words = text.decode(errors="replace").split()
+    words = text.decode(errors="surrogateescape").split()
     return (
         tuple(word for word in words if not word.startswith("!")),
         tuple(word[1:] for word in words if word.startswith("!")),

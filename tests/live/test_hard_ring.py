@@ -125,7 +125,7 @@ def test_calls_of_an_oversubscribed_ring_are_accounted_exactly(account: Account,
                 return (
                     held, read + last.total(), int(stats.dropped_events.sum()),
                     int((stats.overrun + stats.incomplete).sum()),
-                    [last.total(), session.ring_capacity],
+                    [last.total(), session.ring.capacity],
                 )  # fmt: skip
 
         held, read, dropped, forgotten, (last, capacity) = account.run(controller)

@@ -71,8 +71,8 @@ def interruptible() -> Iterator[Interruption]:
         yield interruption
     finally:
         signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler in before.items():  # a second Ctrl-C must not disturb the end
+            signal.signal(number, signal.SIG_IGN if interruption.reason else handler)
         interruption.close()
 
 

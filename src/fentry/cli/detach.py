@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from fentry.cli.options import left_alone
 from fentry.dispatch.detach import undo
-from fentry.errors import BadInput, TargetGone
+from fentry.errors import RegionError, TargetGone
 from fentry.process.target import Target
 from fentry.region.inherited import inheritors_of
 
@@ -40,13 +41,13 @@ def restore(target: Target) -> str:
     if done.found == "unfinished":
         return f"{target.pid}: removed what a controller left that died while attaching"
     line = f"{target.pid}: {done.restored} sites restored"
-    if done.foreign:
-        shown = ", ".join(f"{ip:#x}" for ip in done.foreign[:4])
-        line += f"; {len(done.foreign)} left alone, somebody else changed them ({shown})"
+    line += left_alone(done.foreign)
     if done.parked_bytes:
-        raise BadInput(
+        raise RegionError(
             f"{line}; {done.parked_bytes} bytes of code stay mapped",
-            cause="a signal handler runs on top of a trampoline",
+            cause="a breakpoint of somebody else stands on a site"
+            if done.foreign
+            else "a signal handler runs on top of a trampoline",
             remedy="fentry detach again, later",
         )
     return line

@@ -41,8 +41,21 @@ def _split(text: str) -> tuple[float, str]:
 
 
 def patterns(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Patterns from options: each value may hold several, separated by commas."""
-    return tuple(part for value in values for part in value.split(",") if part)
+    """Patterns from options: each value may hold several, separated by commas. Raises BadInput."""
+    parts = tuple(part for value in values for part in value.split(","))
+    if not all(parts):
+        raise BadInput(
+            "an empty pattern", cause="an empty option, or a comma too much", remedy="'*' for all"
+        )
+    return parts
+
+
+def left_alone(foreign: tuple[int, ...]) -> str:
+    """What to say of sites that somebody else changed, "" if there are none."""
+    if not foreign:
+        return ""
+    shown = ", ".join(f"{ip:#x}" for ip in foreign[:4])
+    return f"; {len(foreign)} left alone, somebody else changed them ({shown})"
 
 
 pid_option = click.option("-p", "--pid", type=int, help="The process.")

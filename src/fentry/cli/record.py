@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 
@@ -21,6 +22,7 @@ from fentry.cli.options import (
     command_argument,
     duration_option,
     filter_option,
+    left_alone,
     max_stop_option,
     notrace_option,
     parse_bytes,
@@ -32,6 +34,7 @@ from fentry.dispatch.ops import Callback, Ops
 from fentry.errors import BadInput, FentryError, TraceFileError
 from fentry.events.clock import ClockPair
 from fentry.formats.tracefile_layout import FILE_MAGIC
+from fentry.formats.tracefile_writer import refuse_recorded
 from fentry.recording import Recording, Summary
 from fentry.ring.clock import check_clock, sample
 from fentry.ring.layout import MODE_DISCARD, MODE_OVERWRITE
@@ -69,8 +72,8 @@ def record(
     A command is traced from before its constructors, and its exit code is passed on.
     """
     check_choice(pid, command, "record")
-    if adopting and pid is None:
-        raise BadInput("--adopt needs -p PID", remedy="fentry record --adopt -p PID")
+    if adopting:
+        _check_adopting(pid)
     options = Options(
         buffer_bytes=parse_bytes(buffer),
         mode=MODE_OVERWRITE if overwrite else MODE_DISCARD,
@@ -85,9 +88,7 @@ def record(
     announce_attaching(pid, command)
     with interruptible() as interruption:
         with Attached(pid, command, options, adopting=adopting) as attached:
-            recording, problem = _record(
-                attached, ops, output, options, clock, seconds, interruption
-            )
+            recording, problem = _record(attached, ops, output, clock, seconds, interruption)
         click.echo(final_line(recording.summary, output), err=True)
         if problem is not None:
             click.echo(f"fentry: {problem}", err=True)
@@ -95,11 +96,24 @@ def record(
     sys.exit(problem.exit_code if problem is not None else code)
 
 
+def _check_adopting(pid: int | None) -> None:
+    if pid is None:
+        raise BadInput("--adopt needs -p PID", remedy="fentry record --adopt -p PID")
+    context = click.get_current_context()
+    fixed = ("wanted", "unwanted", "buffer", "overwrite", "no_parent")
+    default = click.core.ParameterSource.DEFAULT
+    if any(context.get_parameter_source(name) is not default for name in fixed):
+        raise BadInput(
+            "--adopt goes on with the functions and the ring that are there",
+            cause="-F, -N, -m, --overwrite and --no-parent cannot be changed",
+            remedy=f"fentry record --adopt -p {pid}",
+        )
+
+
 def _record(
     attached: Attached,
     ops: Ops,
     output: str,
-    options: Options,
     clock: list[ClockPair],
     seconds: float | None,
     interruption: Interruption,
@@ -107,8 +121,14 @@ def _record(
     # The recording when it is over and the target restored, and what went wrong in its middle.
     session = attached.session
     adopted = [one for one in session.ops.values() if one.callback is Callback.RECORD]
+    if session.ops and not adopted:
+        raise BadInput(
+            f"there is no recording of process {session.pid} to go on with",
+            cause="what was left only counted; it is detached now",
+            remedy=f"fentry record -p {session.pid} -F GLOB",
+        )
     ops = adopted[0] if adopted else session.register(ops)
-    recording = Recording(session, ops, output, options, clock)
+    recording = Recording(session, ops, output, clock)
     try:
         with recording:
             announce(attached, ops, "recording")
@@ -124,8 +144,13 @@ def check_output(path: str) -> None:
     """Refuse, before anything is touched, a file that cannot be written. Raises TraceFileError."""
     folder = os.path.dirname(path) or "."
     exists = os.path.exists(path)
+    kind = os.stat(path).st_mode if exists else 0
     cause = ""
-    if os.path.isdir(path):
+    if path == "-":
+        cause = "a trace is no text, and is not complete before its end"
+    elif stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        cause = "it is a pipe or socket, and would make the process wait for its reader"
+    elif os.path.isdir(path):
         cause = "it is a folder"
     elif not os.path.isdir(folder):
         cause = f"the folder {folder} does not exist"
@@ -135,6 +160,8 @@ def check_output(path: str) -> None:
         cause = "it exists and is not a fentry trace"
     if cause:
         raise TraceFileError(f"cannot write {path}", cause=cause, remedy="another file with -o")
+    if stat.S_ISREG(kind):
+        refuse_recorded(path)
 
 
 def _may_be_replaced(path: str) -> bool:
@@ -157,6 +184,7 @@ def final_line(summary: Summary, path: str) -> str:
         + f"; stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms"
         + f", longest {max(stops, default=0) / 1e6:.1f} ms"
         + (f"; {summary.why_ended}" if summary.why_ended else "")
+        + left_alone(summary.foreign)
         + (f"; {summary.parked_bytes} bytes parked" if summary.parked_bytes else "")
         + f"; next: fentry report -i {path}"
     )

@@ -17,6 +17,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.cli.options import patterns
 from fentry.errors import FentryError
 from fentry.events.columns import Events
 from fentry.formats import text
@@ -24,6 +25,7 @@ from fentry.formats.symbol_names import SymbolNames
 from fentry.formats.table import FunctionCounts, count_json, count_table
 from fentry.formats.task_names import TaskNames
 from fentry.formats.tracefile import TraceReader
+from fentry.symbols.table import split_pattern
 
 DEFAULT_INPUT = "trace.fentry"
 
@@ -43,7 +45,9 @@ away. A damaged or unfinished file is shown as far as it is whole, with status 0
 @click.option("--counts", is_flag=True, help="Calls of each function instead of every call.")
 @click.option("-F", "--filter", "wanted", multiple=True, help="Only functions matching this glob.")
 @click.option("-N", "--notrace", "unwanted", multiple=True, help="No functions matching it.")
-@click.option("--tid", "tids", multiple=True, type=int, help="Only this thread.")
+@click.option(
+    "--tid", "tids", multiple=True, type=click.IntRange(0, 1 << 22), help="Only this thread."
+)
 @click.option("--head", type=click.IntRange(min=0), help="Only the first so many events.")
 def report(
     path: str,
@@ -61,7 +65,14 @@ def report(
     try:
         with TraceReader("/dev/stdin" if path == "-" else path) as trace:
             symbols = SymbolNames.of_trace(trace)
+            wanted, unwanted = patterns(wanted), patterns(unwanted)
+            for pattern in (*wanted, *unwanted):
+                split_pattern(pattern)
+            for pattern in wanted:
+                symbols.require(pattern)
             chosen = _Selection(symbols, wanted, unwanted, tids, head)
+            if sys.stdout is None:
+                raise FentryError("cannot write the report", cause="standard output is closed")
             out = sys.stdout.buffer
             if counts:
                 _write_counts(trace, symbols, chosen, out, as_json=as_json)

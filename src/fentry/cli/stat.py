@@ -23,6 +23,7 @@ from fentry.cli.options import (
     command_argument,
     duration_option,
     filter_option,
+    left_alone,
     max_stop_option,
     notrace_option,
     parse_seconds,
@@ -32,6 +33,7 @@ from fentry.cli.options import (
 from fentry.dispatch.ops import Callback, Ops
 from fentry.errors import FentryError
 from fentry.formats.table import FunctionCount, count_json, count_table
+from fentry.process.proc import list_tids
 from fentry.session import Options, Session
 
 _LOOK_S = 0.1
@@ -127,9 +129,10 @@ def _counted(session: Session, ops: Ops, show_all: bool) -> tuple[list[FunctionC
 
 def _final_line(session: Session, total: int, traced: int, refused: int, why: str) -> str:
     stops = session.target.stop_durations_ns
-    whom = f"-p {session.pid}" if session.target.is_alive() else "..."
+    whom = f"-p {session.pid}" if list_tids(session.pid) else "..."
     return (
         f"{total} calls, 0 dropped; {traced} functions counted, {refused} refused; "
         f"stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms, "
-        f"longest {max(stops, default=0) / 1e6:.1f} ms; {why}; next: fentry record {whom} -F GLOB"
+        f"longest {max(stops, default=0) / 1e6:.1f} ms; {why}{left_alone(session.foreign)}"
+        f"; next: fentry record {whom} -F GLOB"
     )

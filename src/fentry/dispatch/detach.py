@@ -115,10 +115,12 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
         with target.stopped() as halt:
             if not _is_left(halt, region):
                 return 0  # another controller was faster
-            if region_is_unused(halt, region) and not _is_called(halt, region):
+            parked_bytes = sum(s.bytes for s in region.of_kind(Kind.CODE))
+            if _is_called(halt, region):
+                return parked_bytes
+            if region_is_unused(halt, region):
                 _remove(halt, region, runs)
                 return 0
-            parked_bytes = sum(s.bytes for s in region.of_kind(Kind.CODE))
         if time.monotonic() > deadline:
             return parked_bytes
         time.sleep(_PAUSE_S)  # a thread is in a trampoline, or its signal handler runs on top
@@ -151,10 +153,13 @@ def _is_left(halt: Halt, region: Region) -> bool:
 
 
 def _is_called(halt: Halt, region: Region) -> bool:
-    # Whether any site still leads into our code: it stays mapped rather than crash the target.
-    patch = _patches(region.registry.sites)
+    # Whether any site still leads into our code, or will when somebody takes a breakpoint away
+    # from its first byte: it stays mapped rather than crash the target.
+    sites = region.registry.sites
+    patch = _patches(sites)
     found, mapped = read_mapped(halt.target.memory, patch)
-    return bool((mapped & _is_ours(region, patch, found)).any())
+    changed = mapped & (found != _original(sites)).any(axis=1)
+    return bool((changed & _leads(region, patch, found)).any())
 
 
 def _remove(halt: Halt, region: Region, runs: Sequence[tuple[Mapping, int, int]]) -> None:
@@ -188,11 +193,19 @@ def _patches(sites: Rows) -> NDArray[np.uint64]:
 def _is_ours(
     region: Region, patch: NDArray[np.uint64], found: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
-    branch = (found[:, 0] == CALL) | (found[:, 0] == JMP)
+    result: NDArray[np.bool_] = ((found[:, 0] == CALL) | (found[:, 0] == JMP)) & _leads(
+        region, patch, found
+    )
+    return result
+
+
+def _leads(
+    region: Region, patch: NDArray[np.uint64], found: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    # Whether the last four bytes of each site are a distance into our code.
     distance = np.ascontiguousarray(found[:, 1:5]).view("<i4").ravel().astype(np.int64)
     target = patch.astype(np.int64) + POKE_BYTES + distance
     inside = np.zeros(len(patch), np.bool_)
     for segment in region.of_kind(Kind.CODE):
         inside |= (target >= segment.address) & (target < segment.end)
-    result: NDArray[np.bool_] = branch & inside
-    return result
+    return inside

@@ -6,6 +6,7 @@ not met before are searched for.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from fnmatch import translate
@@ -13,12 +14,15 @@ from fnmatch import translate
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.errors import SymbolNotFound
 from fentry.events.columns import Addresses
 from fentry.formats.id_cache import IdCache, Ids
 from fentry.formats.tracefile_layout import NO_MODULE
 from fentry.formats.tracefile_reader import TraceReader
+from fentry.symbols.demangle import base_name, demangle
 
 _MAX_UNKNOWN = 1 << 16
+_NEAR_LIMIT = 20_000
 
 
 class SymbolNames:
@@ -104,6 +108,21 @@ class SymbolNames:
             np.bool_,
         )
 
+    def require(self, pattern: str) -> None:
+        """Raise SymbolNotFound, with near names, unless a symbol (or "0x…") matches the glob."""
+        if self.nr_symbols == 0 or pattern.startswith(("0x", "*")):
+            return
+        if not self.matching([pattern])[: self.nr_symbols].any():
+            known = [name.decode(errors="replace") for name in self.names[: self.nr_symbols]]
+            plain = re.sub(r"[*?\[\]]", "", pattern.rpartition("!")[2])
+            near = difflib.get_close_matches(plain, known[:_NEAR_LIMIT], 3, 0.6)
+            raise SymbolNotFound(
+                f"no function matches {pattern!r}",
+                near=tuple(near),
+                cause="the trace names no such function",
+                remedy=f"near names: {', '.join(near)}" if near else "fentry report --counts",
+            )
+
     def _search_ips(self, ips: Addresses) -> Ids:
         return self._with_unknown(ips, self._containing(ips))
 
@@ -143,13 +162,19 @@ class _Pattern:
         self._any_module = not mark
 
     def matches(self, name: bytes, module: bytes) -> bool:
-        if not self._name.match(name):
+        if not self._name.match(name) and not self._matches_demangled(name):
             return False
         if self._any_module:
             return True
         file_name = module.rpartition(b"/")[2]
         bare = re.split(rb"[-.][0-9]|\.so", file_name)[0]
         return any(self._module.match(form) for form in (module, file_name, bare))
+
+    def _matches_demangled(self, name: bytes) -> bool:
+        if name[:2] not in (b"_Z", b"_R"):
+            return False
+        plain = demangle(name.decode(errors="replace"))
+        return any(self._name.match(form.encode()) for form in (plain, base_name(plain)))
 
 
 _CONTROL = bytes(byte if byte >= 0x20 and byte != 0x7F else ord("?") for byte in range(256))

@@ -10,6 +10,7 @@ import numpy as np
 
 from fentry.events.columns import Events
 from fentry.formats.symbol_names import SymbolNames
+from fentry.symbols.demangle import demangle
 
 _COUNT_WIDTH = 12
 _SHARE_WIDTH = 7
@@ -48,7 +49,7 @@ class FunctionCounts:
             FunctionCount(
                 calls := int(self._counts[place]),
                 calls / total,
-                self._symbols.names[place].decode("utf-8", "replace"),
+                demangle(self._symbols.names[place].decode("utf-8", "replace")),
                 self._symbols.modules[place].decode("utf-8", "replace"),
             )
             for place in called

@@ -8,6 +8,7 @@ INDEX_ENTRIES sections, as a chain that END points to.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import select
@@ -266,11 +267,32 @@ def _create(path: Path) -> int:
             if not path.is_file():
                 return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             _refuse_unless_replaceable(path)
+            refuse_recorded(path)
             path.unlink()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return os.open(path, flags, _MODE)
+        fd = os.open(path, flags, _MODE)
+        fcntl.flock(fd, fcntl.LOCK_EX)  # until it is closed: see refuse_recorded()
+        return fd
     except OSError as error:
         raise _cannot(str(path), "create", error, 0) from error
+
+
+def refuse_recorded(path: str | Path) -> None:
+    """Raise TraceFileError where another recording is writing the file at this moment."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # whoever opens it for writing will be told
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise TraceFileError(
+            f"cannot write a trace to {path}",
+            cause="another fentry is recording into it",
+            remedy="another name with -o",
+        ) from error
+    finally:
+        os.close(fd)
 
 
 def _refuse_unless_replaceable(path: Path) -> None:

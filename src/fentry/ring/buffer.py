@@ -26,10 +26,10 @@ class Geometry:
     def for_bytes(
         cls, count: int, nr_cpus: int, record_bytes: int, mode: int = layout.MODE_DISCARD
     ) -> Geometry:
-        """A ring with about `count` bytes of records for each CPU (the next power of two)."""
+        """A ring with at most `count` bytes of records for each CPU: a power of two of records."""
         if count < 4096 or count > 1 << 36:
             raise BadInput(f"a buffer of {count} bytes a CPU is not possible", remedy="4K to 64G")
-        capacity = 1 << max(8, (count // record_bytes - 1).bit_length())
+        capacity = 1 << max(7, (count // record_bytes).bit_length() - 1)
         return cls(nr_cpus, min(capacity, _LARGEST_CAPACITY), record_bytes, mode)
 
     @property

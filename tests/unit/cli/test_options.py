@@ -39,7 +39,14 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_one_option_may_hold_several_patterns() -> None:
-    assert patterns(("malloc,free", "libc!mem*", "")) == ("malloc", "free", "libc!mem*")
+    assert patterns(("malloc,free", "libc!mem*")) == ("malloc", "free", "libc!mem*")
+
+
+@pytest.mark.parametrize("value", ["", "malloc,", ",malloc"])
+def test_an_empty_pattern_is_refused(value: str) -> None:
+    # an unset variable of a shell must not choose every function
+    with pytest.raises(BadInput, match="an empty pattern"):
+        patterns((value,))
 
 
 def test_last_line_names_only_losses_that_there_were() -> None:

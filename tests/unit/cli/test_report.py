@@ -79,8 +79,27 @@ def test_the_default_input_is_printed_as_the_kernels_text(trace: Path) -> None:
 def test_functions_can_be_chosen_and_left_out(trace: Path) -> None:
     assert shown("-F", "m*") == ["main <-0x7f0000001234"]
     assert shown("-F", "demo!*", "-N", "leaf") == ["main <-0x7f0000001234"]
-    assert shown("-F", "libc!*") == []
     assert len(shown("-F", "leaf", "-F", "main")) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("-F", "libc!*"), 5, "no function matches 'libc!*'"),
+        (("-F", "leeaf"), 5, "near names: leaf"),
+        (("-F", "[ab"), 2, "malformed pattern"),
+        (("-N", "x!"), 2, "malformed pattern"),
+        (("-F", ""), 2, "an empty pattern"),
+        (("--tid", "99999999999999999999"), 2, "is not in the range"),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(
+    trace: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    result = run(*words)
+
+    assert result.exit_code == code
+    assert said in result.stderr
 
 
 def test_threads_can_be_chosen(trace: Path) -> None:
