@@ -62,9 +62,13 @@ class Control:
         self._set(HOLD, 0)
 
     def stop(self) -> None:
-        """Ask the target to finish and print END."""
+        """Ask the target to finish and print END.
+
+        The gate opens as well: who is on the way to it, or goes there again after a stop of ours,
+        would otherwise wait there and never be woken.
+        """
         self._set(STOP, 1)
-        self._wake(HOLD)
+        self._set(HOLD, 0)
 
     def counters(self) -> Counter[str]:
         """Counters by name; those of equal name (one a thread) are summed."""

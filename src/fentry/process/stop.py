@@ -26,6 +26,7 @@ OPTIONS = ptrace.PTRACE_O_TRACECLONE | ptrace.PTRACE_O_TRACESYSGOOD
 MAX_STOP_S = 1.0
 LIMIT_S = 10.0
 LOCK_LIMIT_S = 5.0
+OTHERS_LIMIT_S = 0.3  # a debugger stays, a program that uses fentry lets go
 
 USER_CS = 0x33  # 64-bit user code segment: arch/x86/include/asm/segment.h
 
@@ -107,7 +108,6 @@ class Stop:
         if self._seized:
             return
         began = time.monotonic()
-        deadline = began + LOCK_LIMIT_S
         while True:
             tids = list_tids(self.pid)
             if not tids:
@@ -117,7 +117,8 @@ class Stop:
                     if any(self._seize(tid) for tid in tids):
                         return
             except LockError:
-                if not self._is_held_by_fentry(tids) or time.monotonic() > deadline:
+                patience = LOCK_LIMIT_S if self._is_held_by_fentry(tids) else OTHERS_LIMIT_S
+                if time.monotonic() > began + patience:
                     raise
                 time.sleep(_LONGEST_PAUSE_S)  # another controller: its stops are short
                 continue
