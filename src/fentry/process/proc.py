@@ -85,6 +85,16 @@ def read_status(pid: int, tid: int | None = None) -> Status:
     )
 
 
+def status_number(pid: int, tid: int, name: bytes) -> int:
+    """One number of a thread's status, 0 where the kernel has no such line. Raises TargetGone.
+
+    For many threads, inside stops: read_status() takes five times as long.
+    """
+    text = _read(f"/proc/{pid}/task/{tid}/status")
+    at = text.find(b"\n" + name + b":\t")
+    return int(text[at + len(name) + 3 :].split(None, 1)[0]) if at >= 0 else 0
+
+
 def read_stat(pid: int, tid: int | None = None) -> Stat:
     """State, flags and start time of a process or thread. Raises TargetGone."""
     text = _read(f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat")

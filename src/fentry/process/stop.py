@@ -18,7 +18,7 @@ from types import TracebackType
 from fentry.errors import AttachError, LockError, StopTimeout, TargetGone
 from fentry.process import ptrace, undertaker
 from fentry.process.gates import refusal
-from fentry.process.proc import command_of, list_tids, read_stat, read_status
+from fentry.process.proc import command_of, list_tids, read_stat, read_status, status_number
 from fentry.process.restart import kept_restartable
 
 OPTIONS = ptrace.PTRACE_O_TRACECLONE | ptrace.PTRACE_O_TRACESYSGOOD
@@ -168,7 +168,7 @@ class Stop:
 
     def _tracer_of(self, tid: int) -> int:
         try:
-            return read_status(self.pid, tid).tracer_pid
+            return status_number(self.pid, tid, b"TracerPid")
         except TargetGone:
             return 0
 
@@ -258,7 +258,7 @@ class Stop:
         # Filters belong to threads (seccomp(2)); looked at before the stop, for all at once.
         for tid in self._seized - self._looked_at:
             try:
-                if read_status(self.pid, tid).seccomp:
+                if status_number(self.pid, tid, b"Seccomp"):
                     self._filtered.add(tid)
             except TargetGone:
                 continue
@@ -268,7 +268,7 @@ class Stop:
         if tid in self._looked_at:
             return tid in self._filtered
         try:
-            return read_status(self.pid, tid).seccomp != 0
+            return status_number(self.pid, tid, b"Seccomp") != 0
         except TargetGone:
             return False
 
@@ -309,7 +309,7 @@ class Stop:
 
     def _thread_count(self) -> int:
         try:
-            return read_status(self.pid).threads
+            return status_number(self.pid, self.pid, b"Threads")
         except TargetGone:
             return 0
 
