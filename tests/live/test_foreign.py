@@ -39,7 +39,7 @@ def test_function_with_a_foreign_breakpoint_is_refused(account: Account) -> None
 
 
 def test_site_with_a_later_breakpoint_is_left_alone_and_its_code_stays(account: Account) -> None:
-    """Whoever set the breakpoint writes back what was there: our branch, which must lead somewhere."""
+    """Whoever set it writes back what was there: our branch, which must lead somewhere."""
     with start(build("hot.c"), account=account, hold=True) as target:
         before = snapshot(target.pid)
 
