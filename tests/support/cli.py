@@ -41,6 +41,7 @@ def fentry_with_signals(
             _send(controller, pid, numbers, after)
         from tests.support.unprivileged import _captured_main
 
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         completed = _captured_main(main, ["fentry", *map(str, arguments)])
         os.waitpid(sender, 0)
         return completed
