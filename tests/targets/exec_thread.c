@@ -1,6 +1,7 @@
 // build: gcc -O2 -fcf-protection=none -pthread exec_thread.c
 // A thread that is not the main one replaces the process by exec, again and again, some 300 to
-// 600 us after its start; leaves=1: the main thread has ended by then. execs counts the images.
+// 600 us after its start; leaves=1: the main thread has ended by then; idle=0 threads are killed by
+// the exec. execs counts the images.
 #include "bed.h"
 
 static char **arguments;
@@ -16,9 +17,16 @@ static void *replace(void *unused)
     return unused;
 }
 
+static void *idle(void *unused)
+{
+    for (;;)
+        bed_nap_us(200);
+    return unused;
+}
+
 int main(int argc, char **argv)
 {
-    pthread_t thread;
+    static pthread_t thread, others[64];
     bed_open(argc, argv);
     arguments = argv;
     if (!getenv("FENTRY_BED"))
@@ -28,6 +36,7 @@ int main(int argc, char **argv)
         bed_ready();
     }
     ++bed->slots[0].value;
+    bed_threads(others, bed_number("idle", 0), idle);
     bed_threads(&thread, 1, replace);
     if (bed_number("leaves", 0))
         pthread_exit(NULL);

@@ -10,11 +10,26 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from fentry.errors import AttachError, PatchError, TargetGone
 from fentry.process.proc import living
 
 PAGE_BYTES = 4096
+
+_EXEC_S = 0.05
+
+
+def _open(pid: int) -> int:
+    # In the middle of an exec a process is nobody's to look at, for microseconds.
+    deadline = time.monotonic() + _EXEC_S
+    while True:
+        try:
+            return os.open(f"{living(pid)}/mem", os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.001)
 
 
 class Memory:
@@ -23,7 +38,7 @@ class Memory:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         try:
-            self._fd = os.open(f"{living(pid)}/mem", os.O_RDWR | os.O_CLOEXEC)
+            self._fd = _open(pid)
         except PermissionError as error:
             raise AttachError(
                 f"cannot open the memory of process {pid}: {error.strerror}",

@@ -147,13 +147,14 @@ class Remote:
 
     def _choose(self) -> Thread:
         # One that waits in no system call if there is one, and without a seccomp filter.
-        def rank(thread: Thread) -> tuple[bool, int, int]:
+        def rank(thread: Thread) -> tuple[bool, bool, int, int]:
             waiting = 0 if not is_waiting(thread.regs) else 1
             if thread.regs.rax == (-516) & ALL_SIGNALS and waiting:
                 waiting = 2
             if waiting and thread.regs.orig_rax in MASKED_CALLS:
                 waiting = 3
-            return thread.regs.rip == 0, waiting, thread.tid
+            filtered = self._stop.is_filtered(thread.tid)
+            return thread.regs.rip == 0, filtered, waiting, thread.tid
 
         for best in sorted(self._stop.threads.values(), key=rank):
             if best.regs.rip == 0:

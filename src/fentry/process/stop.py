@@ -264,7 +264,8 @@ class Stop:
                 continue
             self._looked_at.add(tid)
 
-    def _is_filtered(self, tid: int) -> bool:
+    def is_filtered(self, tid: int) -> bool:
+        """Whether a thread runs under seccomp."""
         if tid in self._looked_at:
             return tid in self._filtered
         try:
@@ -451,7 +452,7 @@ class Stop:
                 )
             self.threads[tid] = Thread(tid, regs)
         for thread in self.threads.values():
-            if kept_restartable(self.pid, thread.tid, thread.regs, self._is_filtered):
+            if kept_restartable(self.pid, thread.tid, thread.regs, self.is_filtered):
                 thread.changed = True
         self.flush()
         if self._seized - self._stopped:  # an exec by another thread took over a stopped tid
@@ -537,7 +538,7 @@ class Stop:
         if tid not in self.threads:  # let go early: its call must not see the stop, either
             with suppress(OSError):  # it is dead, or in 32-bit code: let go as it is
                 regs = ptrace.get_regs(tid)
-                if kept_restartable(self.pid, tid, regs, self._is_filtered):
+                if kept_restartable(self.pid, tid, regs, self.is_filtered):
                     ptrace.set_regs(tid, regs)
         try:
             ptrace.detach(tid)
