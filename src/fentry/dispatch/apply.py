@@ -30,6 +30,7 @@ from fentry.region.layout import (
 )
 from fentry.region.region import Region
 from fentry.sites import pad as pads
+from fentry.sites.moved import moved_code, place_of_copy
 from fentry.sites.patcher import POKE_BYTES, poke, read_mapped
 from fentry.sites.site import Reason, SiteKind
 from fentry.sites.table import SiteTable
@@ -37,7 +38,6 @@ from fentry.trampolines.arena import Arena, Neighbourhood
 from fentry.trampolines.body import Body, CountBody, Traits
 from fentry.trampolines.entry import build_entry, section_offset
 from fentry.x86.code import Code
-from fentry.x86.relocate import CannotMove, Moved, relocate
 
 NONE, DIRECT, PADDED = 0, 1, 2
 
@@ -445,7 +445,7 @@ class Dispatcher:
             )
             self._pad[sites] = addresses
             prologue = self.table.kind[sites] != SiteKind.NOP
-            moved, moved_bytes = self._moved_code(sites, prologue)
+            moved, moved_bytes = moved_code(self.table, sites, addresses)
             backs = self.table.patch[sites] + np.where(
                 prologue, self.table.window[sites], POKE_BYTES
             ).astype(np.uint64)
@@ -458,33 +458,6 @@ class Dispatcher:
                 backs,
             )
             change.fresh_pads.append((at, code))
-
-    def _moved_code(
-        self, sites: Rows, prologue: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        # What the pads of the sites hold of their functions, and how many bytes: plain windows as
-        # they are, others written anew for their place.
-        moved = np.zeros((len(sites), pads.ROOM_BYTES), np.uint8)
-        moved[:, : self.table.original.shape[1]] = self.table.original[sites]
-        moved_bytes = np.where(prologue, self.table.window[sites], 0).astype(np.int64)
-        for i in np.flatnonzero(self.table.kind[sites] == SiteKind.RELOCATED).tolist():
-            code = self._relocated(int(sites[i])).code
-            moved[i, : len(code)] = np.frombuffer(code, np.uint8)
-            moved_bytes[i] = len(code)
-        return moved, moved_bytes
-
-    def _relocated(self, site: int) -> Moved:
-        ip, window = int(self.table.patch[site]), int(self.table.window[site])
-        code = self.table.original[site, :window].tobytes()
-        try:
-            return relocate(code, ip, int(self._pad[site]) + pads.RETURN_OFFSET)
-        except CannotMove as error:
-            raise PatchError(
-                f"cannot move the instructions at {ip:#x}: {error}",
-                address=ip,
-                cause="code and data of its module lie too far apart",
-                remedy="leave the function out (-N)",
-            ) from error
 
     # 4. Inside the stop
 
@@ -525,25 +498,12 @@ class Dispatcher:
             if not 0 < inside < POKE_BYTES:
                 continue
             site = by_start[i]
-            kind = self.table.kind[site]
-            if kind == SiteKind.NOP:
+            if self.table.kind[site] == SiteKind.NOP:
                 moves[rip] = int(starts[i]) + POKE_BYTES  # the rest were NOPs
-            elif kind == SiteKind.PROLOGUE:
-                moves[rip] = int(self._pad[site]) + pads.RETURN_OFFSET + inside
             else:
-                moves[rip] = self._relocated_place(int(site), rip)
+                moves[rip] = place_of_copy(self.table, int(site), int(self._pad[site]), rip)
         if moves:
             halt.move(moves)
-
-    def _relocated_place(self, site: int, rip: int) -> int:
-        place = self._relocated(site).places.get(rip)
-        if place is None:
-            raise PatchError(
-                f"a thread stands at {rip:#x}, between two instructions", address=rip,
-                cause="the program jumps into the middle of its own instructions",
-                remedy="leave the function out (-N)",
-            )  # fmt: skip
-        return place
 
     def _poke(self, change: _Change) -> None:
         sites = change.sites
