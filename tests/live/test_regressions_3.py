@@ -229,6 +229,7 @@ def test_interruption_in_a_stop_comes_when_the_target_runs_again(account: Accoun
     with start(build("hot.c"), "threads=3", account=account) as target:
 
         def controller() -> list[str]:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
             ours = Target(target.pid)
             states = []
             with pytest.raises(KeyboardInterrupt):
