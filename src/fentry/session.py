@@ -47,7 +47,7 @@ from fentry.symbols.table import SymbolTable
 from fentry.trampolines.arena import Arena, neighbourhoods
 from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
 
-BUFFER_BYTES = 4 << 20
+BUFFER_BYTES = 8 << 20
 COUNT_SLOTS = 8
 
 # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64

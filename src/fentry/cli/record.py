@@ -47,7 +47,9 @@ from fentry.session import Options
 @notrace_option
 @duration_option
 @click.option("-o", "--output", default="trace.fentry", show_default=True, help="Trace file.")
-@click.option("-m", "--buffer", default="4M", show_default=True, help="Ring bytes for each CPU.")
+@click.option(
+    "-m", "--buffer", default="8M", show_default=True, help="Most ring bytes for each CPU."
+)
 @click.option("--overwrite", is_flag=True, help="A full ring forgets its oldest records.")
 @click.option("--no-parent", is_flag=True, help="Records of 16 bytes, without the caller.")
 @click.option("--adopt", "adopting", is_flag=True, help="Go on with what a dead fentry left.")
