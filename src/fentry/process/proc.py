@@ -24,6 +24,7 @@ class Status:
     ns_pid: int
     threads: int
     seccomp: int
+    shadow_stack: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ def read_status(pid: int, tid: int | None = None) -> Status:
         ns_pid=int(fields.get(b"NSpid", fields[b"Pid"]).split()[-1]),
         threads=int(fields.get(b"Threads", b"1")),
         seccomp=int(fields.get(b"Seccomp", b"0")),
+        # Documentation/arch/x86/shstk.rst
+        shadow_stack=b"shstk" in fields.get(b"x86_Thread_features", b"").split(),
     )
 
 

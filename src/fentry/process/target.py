@@ -268,6 +268,12 @@ def _check(pid: int) -> None:
         raise BadInput(
             f"{pid} is a thread of process {status.tgid}", remedy=f"fentry ... -p {status.tgid}"
         )
+    if status.shadow_stack:
+        raise AttachError(
+            f"cannot attach to {pid} ({status.name}): it runs with a shadow stack",
+            cause="calls that fentry moves would be taken for an attack",
+            remedy="start it without (GLIBC_TUNABLES)",
+        )
     if read_stat(pid).is_kernel_thread:
         raise AttachError(f"{pid} ({status.name}) has no memory", cause="a kernel thread")
     if all(is_dead(pid, tid) for tid in list_tids(pid)):
