@@ -24,7 +24,7 @@ class Status:
     ns_pid: int
     threads: int
     seccomp: int
-    shadow_stack: bool
+    shadow_stack: bool = False
 
 
 @dataclass(frozen=True, slots=True)
