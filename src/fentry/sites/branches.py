@@ -60,6 +60,7 @@ class Flow:
     """
 
     start: int
+    size: int
     instructions: list[Instruction]
     targets: dict[int, int]
     jumps: list[int]
@@ -235,7 +236,7 @@ def _decode(code: bytes, start: int, size: int) -> Flow:
                 more = _until_boundary(code[target - start :], target, boundaries)
                 boundaries.update(instruction.ip for instruction in more)
                 instructions.extend(more)
-    return Flow(start, instructions, targets, jumps, valid)
+    return Flow(start, size, instructions, targets, jumps, valid)
 
 
 def _scan(

@@ -8,8 +8,10 @@ something other than its first instruction enters the bytes to be replaced.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import astuple
 
 import numpy as np
+from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register
 from numpy.typing import NDArray
 
 from fentry.sites.branches import Branches, Candidates
@@ -33,6 +35,9 @@ _ENTRY_BYTES = len(ENDBR64) + LONGEST_WINDOW + 15
 # (libgcc's linux-unwind.h).
 _RESTORERS = (bytes.fromhex("48c7c00f0000000f05"), bytes.fromhex("b80f0000000f05"))
 _PLT_STARTS = (bytes.fromhex("ff25"), bytes.fromhex("f2ff25"), bytes.fromhex("ff35"))
+_JUMPS = frozenset((FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH))
+# What gcc and clang align functions to at -O2, and never parts of them.
+_FUNCTION_ALIGNMENT = 16
 _CALL = 0xE8
 _LEA = 0x8D
 
@@ -167,7 +172,7 @@ class _Search:
         home = np.searchsorted(self.rows["entry"], source.astype(np.uint64), side="right") - 1
         cold = (home >= 0) & (self.rows["reason"][home] == Reason.COLD)
         chosen = np.flatnonzero(near | cold)
-        check = JumpCheck(self.image, self.branches, self.branches.blank())
+        check = JumpCheck(self.image, self.branches, self.branches.blank(), self._parts())
         kept = Candidates(source[chosen], found.opcode[jumps][chosen], target[chosen])
         for at, to in self.branches.confirmed(kept):
             looped = int(np.searchsorted(self.rows["entry"], np.uint64(to), side="right")) - 1
@@ -192,9 +197,10 @@ class _Search:
         self._block(self.branches.confirmed(candidates), Reason.BRANCH)
 
     def refuse_tails(self) -> None:
-        """Refuses ranges without a symbol that nothing calls or names: cold parts of functions.
+        """Refuses ranges without a symbol that may be cold parts of other functions.
 
-        A cold part may be reached by a jump table as well, so being jumped to is no condition.
+        Kept are those that something calls or names, and those that stand alone. A cold part may
+        be reached by a jump table as well, so being jumped to is no condition.
         """
         unnamed = (self.functions.rows["kind"] == FunctionKind.FRAME) & self._accepted()
         wanted = self.branches.blank()
@@ -202,13 +208,69 @@ class _Search:
         wanted[at] = True
         found = self.branches.candidates_into(wanted)
         by_reference = np.isin(found.opcode, (_CALL, _LEA))
-        named = np.isin(self.rows["entry"], found.target[by_reference].astype(np.uint64))
+        named = np.isin(self.rows["entry"], self._referred_to(found, by_reference))
         named |= np.isin(self.rows["entry"], self.image.code_pointers)
-        self.refuse(unnamed & ~named, Reason.COLD)
+        words = {target for _, target in self.branches.words_naming(wanted)}
+        named |= np.isin(self.rows["entry"], np.array(sorted(words), np.uint64))
+        jumps = Candidates(*(column[~by_reference] for column in astuple(found)))
+        jumped: dict[int, set[int]] = {}
+        for source, target in self.branches.confirmed(jumps):
+            home = self.functions.containing(source)
+            if home >= 0 and (named[home] or not unnamed[home]) and not self.rows["reason"][home]:
+                jumped.setdefault(target, set()).add(home)
+        check = JumpCheck(self.image, self.branches, self.branches.blank(), self._parts())
+        alone = []
+        for row in np.flatnonzero(unnamed & ~named).tolist():
+            entry = int(self.rows["entry"][row])
+            aligned = entry % _FUNCTION_ALIGNMENT == 0 or len(jumped.get(entry, ())) > 1
+            if aligned and self._stands_alone(row) and not check.has_tables(row):
+                alone.append(row)
+            else:
+                self.rows["reason"][row] = Reason.COLD
+        # The linker puts cold parts beside each other (GNU ld's -z keep-text-section-prefix and
+        # its default script: .text.unlikely first).
+        parts = np.concatenate(([False], self._parts(), [False]))
+        for row in alone:
+            if parts[row] or parts[row + 2]:
+                self.rows["reason"][row] = Reason.COLD
+
+    def _referred_to(
+        self, found: Candidates, by_reference: NDArray[np.bool_]
+    ) -> NDArray[np.uint64]:
+        # What calls and lea's refer to; unaligned addresses only if one of them is confirmed.
+        source, target = found.source[by_reference], found.target[by_reference]
+        unsure = target % _FUNCTION_ALIGNMENT != 0
+        kept = set(target[~unsure].tolist())
+        opcode = found.opcode[by_reference]
+        order = np.argsort(target[unsure], kind="stable")
+        columns = [column[unsure][order] for column in (source, opcode, target)]
+        for number, vaddr in enumerate(columns[2].tolist()):
+            one = Candidates(*(column[number : number + 1] for column in columns))
+            if vaddr not in kept and any(self.branches.confirmed(one)):
+                kept.add(vaddr)
+        return np.array(sorted(kept), np.uint64)
+
+    def _stands_alone(self, row: int) -> bool:
+        # Whether nothing returns from a range to where it may have come from, and it reads nothing
+        # that was left below the stack pointer: then it is a function that only tail calls enter,
+        # or may be taken as one.
+        flow = self.branches.flow(row)
+        return flow.trusted and all(
+            self._leaves_by_entry(row, instruction) and not _reads_red_zone(instruction)
+            for instruction in flow.instructions
+        )
+
+    def _leaves_by_entry(self, row: int, instruction: Instruction) -> bool:
+        # Whether an instruction branches nowhere but within its function or to an entry.
+        if instruction.flow_control not in _JUMPS:
+            return True
+        home = self.functions.containing(instruction.near_branch_target)
+        entry = home >= 0 and int(self.rows["entry"][home]) == instruction.near_branch_target
+        return home in (row, -1) or entry
 
     def refuse_computed_jumps(self) -> None:
         """Refuses functions with a computed jump that is not known to stay out of every window."""
-        check = JumpCheck(self.image, self.branches, self._interior())
+        check = JumpCheck(self.image, self.branches, self._interior(), self._parts())
         for row in self.branches.computed_jump_rows():
             found = check.row(row)
             if found.into:
@@ -230,6 +292,10 @@ class _Search:
     def _accepted(self) -> NDArray[np.bool_]:
         result: NDArray[np.bool_] = self.rows["reason"] == Reason.NONE
         return result
+
+    def _parts(self) -> NDArray[np.bool_]:
+        parts: NDArray[np.bool_] = self.rows["reason"] == Reason.COLD
+        return parts
 
     def _interior(self) -> NDArray[np.bool_]:
         """Each byte of the accepted windows but the first, marked in a Branches.blank()."""
@@ -316,3 +382,13 @@ class _Search:
                 code = next(iter(self._bytes_at([int(self.rows["patch"][row])], 3)))
                 stubs[row] = code.startswith(_PLT_STARTS)
         return stubs
+
+
+def _reads_red_zone(instruction: Instruction) -> bool:
+    """Whether an operand may be what was left below the stack pointer (psABI 3.2.2)."""
+    kinds = (instruction.op_kind(number) for number in range(instruction.op_count))
+    below = (
+        instruction.memory_base == Register.RSP and instruction.memory_displacement >= 1 << 63
+    )  # displacements are sign extended to 64 bits
+    own = instruction.mnemonic == Mnemonic.LEA and instruction.op0_register == Register.RSP
+    return below and not own and OpKind.MEMORY in kinds

@@ -413,10 +413,26 @@ def test_a_jump_table_is_read_entry_by_entry(
         ("lea f(%rip),%rax; add %rdi,%rax; jmp *%rax", Reason.INDIRECT_JUMP),
         ("lea f(%rip),%rax; lea (%rax,%rdi,8),%rax; jmp *%rax", Reason.INDIRECT_JUMP),
         ("mov $0x11,%ecx; ror %cl,%rax; jmp *%rax", Reason.INDIRECT_JUMP),
-        ("xor %fs:0x30,%rdx; jmp *%rdx", Reason.INDIRECT_JUMP),
+        ("mov 8(%rdi),%rdx; ror $17,%rdx; xor %fs:0x30,%rdx; jmp *%rdx", Reason.NONE),
+        ("mov 8(%rdi),%rdx; ror $17,%rdx; xor %fs:0x38,%rdx; jmp *%rdx", Reason.INDIRECT_JUMP),
         ("mov (%rdi),%eax; jmp *%rax", Reason.INDIRECT_JUMP),
         ("1: inc %rax; jne 1b; jmp *%rax", Reason.INDIRECT_JUMP),
-        ("mov (%rdi),%rax; 1: dec %esi; jne 1b; jmp *%rax", Reason.INDIRECT_JUMP),
+        ("mov (%rdi),%rax; 1: dec %esi; jne 1b; jmp *%rax", Reason.NONE),
+        ("mov (%rdi),%rax; 1: dec %rax; jne 1b; jmp *%rax", Reason.INDIRECT_JUMP),
+        ("test %esi,%esi; je 1f; mov (%rdi),%rdx; 1: jmp *%rdx", Reason.NONE),
+        ("test %esi,%esi; je 1f; lea 1(%rdx),%rdx; 1: jmp *%rdx", Reason.INDIRECT_JUMP),
+        ("mov 8(%rdi),%r13; mov (%rdi),%rdx; cmove %rdx,%r13; jmp *%r13", Reason.NONE),
+        ("mov 8(%rdi),%r13; mov (%rdi),%edx; cmove %rdx,%r13; jmp *%r13", Reason.INDIRECT_JUMP),
+        ("mov (%rdi),%r13; call g; mov %r13,%rcx; jmp *%rcx", Reason.NONE),
+        ("lea -8(%rdi),%r13; call g; mov %r13,%rcx; jmp *%rcx", Reason.INDIRECT_JUMP),
+        ("call g; jmp *%rdx", Reason.NONE),
+        ("1: sub %fs:0x28,%rax; jne 2f; ret; 2: call g; mov (%rdi),%rax; jmp *%rax", Reason.NONE),
+        ("sub %fs:0x20,%rax; jmp *%rax", Reason.INDIRECT_JUMP),
+        ("mov %rsi,%rax; jmp 1f; nopl (%rax); 1: jmp *%rax", Reason.NONE),
+        ("mov %esi,%eax; jmp *%rax", Reason.INDIRECT_JUMP),
+        ("xchg %rax,%rsi; jmp *%rax", Reason.INDIRECT_JUMP),
+        ("rdtsc; jmp *%rdx", Reason.INDIRECT_JUMP),
+        ("mov (%rdi),%rax; mov $3,%al; jmp *%rax", Reason.INDIRECT_JUMP),
         ("movslq (%rdx,%rdi,4),%rax; add %rcx,%rax; jmp *%rax", Reason.INDIRECT_JUMP),
         ("movslq (%rdx,%rdi,4),%rax; add %rdx,%rax; jmp *%rax", Reason.INDIRECT_JUMP),
     ],
@@ -432,6 +448,66 @@ def test_a_computed_jump_is_allowed_only_if_its_origin_is_known(
 
     assert found["f"][2] == reason
     assert found["g"] == (PROLOGUE, 8, Reason.NONE)
+
+
+def far_table_jump(entries: str, *, dispatch: str) -> str:
+    """A switch in a loop: what it needs was made far from the jump, which is reached three ways."""
+    body = f"""
+    push %rbx
+    mov %rdi,%rbx
+    nop
+    lea .Ltable(%rip),%rcx
+    lea .La(%rip),%rsi
+    jmp .Lloop
+.La: inc %eax
+.Lb: inc %eax
+    call g@PLT
+.Lloop: mov (%rbx),%edi
+    cmp $3,%edi
+    ja .Lout
+{dispatch}
+.Lout: pop %rbx
+    ret
+"""
+    table = f".section .rodata\n.balign 4\n.Ltable: {entries}\n.Lend: .long 0\n"
+    other = ".text\n" + function("g", "lea .Lend(%rip),%rax; ret")
+    return function("f", body) + table + other
+
+
+OWN_BASE = "movslq (%rcx,%rdi,4),%rax; add %rcx,%rax; jmp *%rax"
+SAVED_BASE = "mov 8(%rsp),%rdx; movslq (%rdx,%rdi,4),%rax; add %rdx,%rax; jmp *%rax"
+CODE_BASE = "movslq (%rcx,%rdi,4),%rax; add %rsi,%rax; notrack jmp *%rax"
+LEA_SUM = "movslq (%rcx,%rdi,4),%rdx; lea (%rcx,%rdx),%rdx; jmp *%rdx"
+FIRST_ONLY = "movslq .Ltable(%rip),%rax; lea .Ltable(%rip),%rdx; add %rdx,%rax; jmp *%rax"
+OTHER_SCALE = "movslq (%rcx,%rdi,8),%rax; add %rcx,%rax; jmp *%rax"
+UNSIGNED = "movzwl (%rcx,%rdi,2),%eax; add %rcx,%rax; jmp *%rax"
+TWICE = "movslq (%rcx,%rdi,4),%rax; add %rcx,%rax; add %rdi,%rax; jmp *%rax"
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "base", "known"),
+    [
+        (OWN_BASE, ".Ltable", True),
+        (SAVED_BASE, ".Ltable", True),
+        (CODE_BASE, ".La", True),
+        (LEA_SUM, ".Ltable", True),
+        (FIRST_ONLY, ".Ltable", True),
+        (OTHER_SCALE, ".Ltable", False),
+        (UNSIGNED, ".Ltable", False),
+        (TWICE, ".Ltable", False),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_table_is_found_wherever_its_address_was_made(
+    tmp_path: Path, dispatch: str, base: str, known: bool, inside: bool
+) -> None:
+    entries = f".long .La-{base}, .Lb-{base}, {'f+1' if inside else '.Lout'}-{base}"
+    path = assemble(tmp_path, ".text" + far_table_jump(entries, dispatch=dispatch))
+
+    expected = (PROLOGUE, 5, Reason.NONE)
+    assert judge(path)["f"] == (
+        expected if known and not inside else (REFUSED, 0, Reason.INDIRECT_JUMP)
+    )
 
 
 COMPUTED_GOTO = """
