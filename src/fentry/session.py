@@ -363,6 +363,7 @@ class Session:
         wrong = mismatches(
             self.target.memory, table.patch[chosen], table.original[chosen, :POKE_BYTES]
         )
+        wrong |= self._dispatcher.hole_is_foreign(chosen)
         table.kind[chosen[wrong]] = SiteKind.REFUSED
         table.reason[chosen[wrong]] = Reason.FOREIGN
 

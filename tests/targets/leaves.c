@@ -22,13 +22,25 @@ NAKED void f_target(void) { asm(FRAME "pop %rbp; ret"); }
 NAKED __attribute__((patchable_function_entry(5))) void f_patchable(void) { asm("ret"); }
 NAKED __attribute__((patchable_function_entry(7, 2))) void f_padded(void) { asm("ret"); }
 
-/* Too short or with a branch, call or return in the window: to be refused. */
+/* With a branch, call or return in the window. */
 NAKED void f_short(void) { asm("nop; ret"); }
 NAKED void f_jump_first(void) { asm("jmp 1f; .byte 0x0f, 0x0b, 0x0f, 0x0b; 1: ret"); }
 NAKED void f_loop_into(void)
 {   /* a branch comes back to its third byte: the window is entered from inside */
     asm("push %rcx; push %rcx; 1: nop; mov $0, %ecx; jrcxz 2f; jmp 1b; 2: pop %rcx; pop %rcx; ret");
 }
+
+NAKED void f_loop_at_one(void)
+{   /* the same, to its second byte: to be refused */
+    asm("push %rcx; 1: nop; mov $0, %ecx; jrcxz 2f; jmp 1b; 2: pop %rcx; ret");
+}
+
+/* Entered at its fourth byte by another, as memcpy is: short, with its long jump in the padding. */
+NAKED void f_around(void)
+{
+    asm("mov %rbx, %rbx; .Linside: mov %rcx, %rcx; mov %rdx, %rdx; ret");
+}
+NAKED void f_inside(void) { asm("mov %rsi, %rsi; mov %rdi, %rdi; jmp .Linside"); }
 
 /* Fills its red zone and looks at it again and again while it may be stopped. */
 NAKED void f_redzone(void)
@@ -45,5 +57,6 @@ const struct hot_entry hot_table[] = {
     ENTRY(f_plain), ENTRY(f_frame), ENTRY(f_pushes), ENTRY(f_endbr),
     ENTRY(f_rip), ENTRY(f_lea), ENTRY(f_nop5), ENTRY(f_endbr_nop5),
     {"f_tail", f_tail, "f_target"}, ENTRY(f_patchable), ENTRY(f_padded), ENTRY(f_short),
-    ENTRY(f_redzone), ENTRY(f_jump_first), ENTRY(f_loop_into), {0, 0, 0},
+    ENTRY(f_redzone), ENTRY(f_jump_first), ENTRY(f_loop_into), ENTRY(f_around), ENTRY(f_inside),
+    ENTRY(f_loop_at_one), {0, 0, 0},
 };

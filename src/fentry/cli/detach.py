@@ -47,7 +47,7 @@ def restore(target: Target) -> str:
             f"{line}; {done.parked_bytes} bytes of code stay mapped",
             cause="a breakpoint of somebody else stands on a site"
             if done.foreign
-            else "a signal handler runs on top of a trampoline",
+            else "a thread stands in it: under a signal handler, or stopped",
             remedy="fentry detach again, later",
         )
     return line

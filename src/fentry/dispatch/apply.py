@@ -31,8 +31,8 @@ from fentry.region.layout import (
 from fentry.region.region import Region
 from fentry.sites import pad as pads
 from fentry.sites.moved import moved_code, place_of_copy
-from fentry.sites.patcher import POKE_BYTES, poke, read_mapped
-from fentry.sites.site import Reason, SiteKind
+from fentry.sites.patcher import POKE_BYTES, mismatches, poke, read_mapped
+from fentry.sites.site import SHORT_SIZE, Reason, SiteKind
 from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena, Neighbourhood
 from fentry.trampolines.body import Body, CountBody, Traits
@@ -134,6 +134,15 @@ class Dispatcher:
         result: NDArray[np.bool_] = self._mode != NONE
         return result
 
+    def hole_is_foreign(self, sites: Rows) -> NDArray[np.bool_]:
+        """Which sites would need a hole in which something else is by now: bool[n]."""
+        wrong = np.zeros(len(sites), np.bool_)
+        short = np.flatnonzero(self.table.hole[sites] != 0)
+        chosen = sites[short]
+        empty = ~mismatches(self._target.memory, self.table.hole[chosen], self.table.filler[chosen])
+        wrong[short] = ~empty & ~self._laid[chosen]
+        return wrong
+
     @property
     def known_ids(self) -> set[int]:
         """Ids of ops that any set holds or held."""
@@ -176,12 +185,14 @@ class Dispatcher:
         rows, sites = rows[known], sites[known]
         self.row[sites] = np.flatnonzero(known)
         # The row tells what was there; a module read from memory shows what we wrote over it.
-        for name in ("patch", "window", "kind"):
+        for name in ("patch", "window", "kind", "hole"):
             getattr(self.table, name)[sites] = rows[name]
         self.table.reason[sites] = Reason.NONE
         self.table.original[sites] = (
             np.ascontiguousarray(rows["original"]).view(np.uint8).reshape(-1, 16)
         )
+        filler = np.ascontiguousarray(rows["filler"]).view(np.uint8).reshape(-1, 8)
+        self.table.filler[sites] = filler[:, :POKE_BYTES]
         self._pad[sites] = rows["pad"]
         self._laid[sites] = rows["pad"] != 0
         self._keys.update(zip(rows["key"].tolist(), sites.tolist(), strict=True))
@@ -192,11 +203,12 @@ class Dispatcher:
 
     def _adopt_call(self, site: int, text: bytes, trampolines: dict[int, Trampoline]) -> None:
         # What the text says counts: its controller may have died between text and rows.
-        if text[0] not in (pads.CALL, pads.JMP):
+        short = text[0] == pads.SHORT_JMP and self.table.hole[site] != 0
+        if text[0] not in (pads.CALL, pads.JMP) and not short:
             return  # somebody else's
         self._mode[site] = DIRECT if text[0] == pads.CALL else PADDED
         address = int(self.table.patch[site])
-        if text[0] == pads.JMP:
+        if self._mode[site] == PADDED:
             address = int(self._pad[site]) + pads.CALL_OFFSET
             text = self._target.memory.read(address, POKE_BYTES)
         called = address + POKE_BYTES + int.from_bytes(text[1:], "little", signed=True)
@@ -495,9 +507,9 @@ class Dispatcher:
             if i < 0:
                 continue
             inside = rip - int(starts[i])
-            if not 0 < inside < POKE_BYTES:
-                continue
             site = by_start[i]
+            if not 0 < inside < int(self.table.poke_bytes(site)):
+                continue
             if self.table.kind[site] == SiteKind.NOP:
                 moves[rip] = int(starts[i]) + POKE_BYTES  # the rest were NOPs
             else:
@@ -506,12 +518,26 @@ class Dispatcher:
             halt.move(moves)
 
     def _poke(self, change: _Change) -> None:
+        self._fill_holes(change)
         sites = change.sites
         expected = self._text(sites, self._mode[sites], self._call[sites])
         wanted = self._text(sites, change.mode, change.call)
         differ = (expected != wanted).any(axis=1)
         patch = self.table.patch[sites]
         poke(self._target.memory, patch[differ], expected[differ], wanted[differ])
+
+    def _fill_holes(self, change: _Change) -> None:
+        # The long jumps of short sites, before anything leads to them. They stay until the detach.
+        sites = change.sites[change.mode == PADDED]
+        sites = sites[self.table.hole[sites] != 0]
+        holes = self.table.hole[sites]
+        jumps = self._pad[sites] + np.uint64(pads.CALL_OFFSET)
+        wanted = pads.branches(pads.JMP, holes, jumps)
+        found, _ = read_mapped(self._target.memory, holes)
+        expected = np.where(
+            (found == wanted).all(axis=1)[:, None], wanted, self.table.filler[sites]
+        )
+        poke(self._target.memory, holes, expected, wanted)
 
     def _text(
         self, sites: Rows, mode: NDArray[np.uint8], call: NDArray[np.uint64]
@@ -522,7 +548,11 @@ class Dispatcher:
         direct, padded = mode == DIRECT, mode == PADDED
         text[direct] = pads.branches(pads.CALL, patch[direct], call[direct])
         jumps = self._pad[sites[padded]] + np.uint64(pads.CALL_OFFSET)
-        text[padded] = pads.branches(pads.JMP, patch[padded], jumps)
+        short = self.table.hole[sites] != 0
+        long = padded & ~short
+        text[long] = pads.branches(pads.JMP, patch[long], jumps[long[padded]])
+        short &= padded
+        text[short, :SHORT_SIZE] = pads.short_jumps(patch[short], self.table.hole[sites[short]])
         return text
 
     def _write_pad_calls(self, change: _Change, which: NDArray[np.bool_]) -> None:
@@ -573,6 +603,10 @@ class Dispatcher:
         rows["window"] = self.table.window[sites]
         rows["state"] = state
         rows["trampoline"] = change.trampoline[chosen]
+        rows["hole"] = self.table.hole[sites]
+        filler = np.zeros((len(sites), 8), np.uint8)
+        filler[:, :POKE_BYTES] = self.table.filler[sites]
+        rows["filler"] = filler.view("V8").ravel()
         numbers = self.row[sites]
         order = np.argsort(numbers)
         for run in np.split(order, np.flatnonzero(np.diff(numbers[order]) != 1) + 1):

@@ -24,9 +24,10 @@ from fentry.process.target import Halt, Target
 from fentry.region.layout import Kind, SiteState
 from fentry.region.region import Region, give_back, remove_orphans
 from fentry.region.registry import Rows, UnfinishedRegistry, find_registry
-from fentry.sites.pad import CALL, JMP
+from fentry.sites.pad import CALL, JMP, SHORT_JMP
 from fentry.sites.pages import private_runs
 from fentry.sites.patcher import POKE_BYTES, poke, read_mapped
+from fentry.sites.site import SHORT_SIZE
 
 REMOVE_LIMIT_S = 5.0
 _PAUSE_S = 0.001
@@ -94,14 +95,29 @@ def restore_text(halt: Halt, region: Region) -> Restored:
     found, mapped = read_mapped(halt.target.memory, patch)
     original = _original(sites)
     changed = mapped & (found != original).any(axis=1)
-    ours = changed & _is_ours(region, patch, found)
+    ours = changed & _is_ours(region, sites, found)
     poke(halt.target.memory, patch[ours], found[ours], original[ours])
+    kept = changed & ~ours & _leads(region, sites, found)
+    _restore_holes(halt, region, sites[~kept])
     sites["state"] = SiteState.NOP
     region.registry.write_sites(0, sites)
     region.registry.begin_generation()
     region.disown()
     foreign = tuple(int(ip) for ip in sites["ip"][changed & ~ours])
     return Restored(int(ours.sum()), foreign, int((~mapped).sum()))
+
+
+def _restore_holes(halt: Halt, region: Region, sites: Rows) -> None:
+    # The padding that held long jumps, which nothing leads to any more; not where a breakpoint
+    # lies over the short one. Who has just come there by a short jump begins again.
+    holes, filler = _holes(sites)
+    found, mapped = read_mapped(halt.target.memory, holes)
+    ours = mapped & (found[:, 0] == JMP) & _long_leads(region, holes, found)
+    entries = sites["patch"][sites["hole"] != 0].astype(np.uint64)
+    back = dict(zip(holes[ours].tolist(), entries[ours].tolist(), strict=True))
+    if not back.keys().isdisjoint(halt.rips()):
+        halt.move(back)
+    poke(halt.target.memory, holes[ours], found[ours], filler[ours])
 
 
 def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIMIT_S) -> int:
@@ -135,7 +151,8 @@ def region_is_unused(halt: Halt, region: Region) -> bool:
 def _private_text(target: Target, region: Region) -> list[tuple[Mapping, int, int]]:
     # Ranges of text to be given back, each with its mapping as it was when they were looked for.
     try:
-        patch = region.registry.sites["patch"].astype(np.uint64)
+        sites = region.registry.sites
+        patch = np.concatenate([sites["patch"].astype(np.uint64), _holes(sites)[0]])
     except PatchError:
         return []  # it is gone: the stop will tell
     maps = read_maps(target.pid)
@@ -159,7 +176,7 @@ def _is_called(halt: Halt, region: Region) -> bool:
     patch = _patches(sites)
     found, mapped = read_mapped(halt.target.memory, patch)
     changed = mapped & (found != _original(sites)).any(axis=1)
-    return bool((changed & _leads(region, patch, found)).any())
+    return bool((changed & _leads(region, sites, found)).any())
 
 
 def _remove(halt: Halt, region: Region, runs: Sequence[tuple[Mapping, int, int]]) -> None:
@@ -178,31 +195,55 @@ def _original(sites: Rows) -> NDArray[np.uint8]:
     return np.ascontiguousarray(text[:, :POKE_BYTES])
 
 
+def _holes(sites: Rows) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    # Where the long jumps of short sites lie, and what was there before.
+    short = sites[sites["hole"] != 0]
+    holes = short["hole"].astype(np.uint64)
+    if (holes % np.uint64(PAGE_BYTES) > np.uint64(PAGE_BYTES - POKE_BYTES)).any():
+        raise _crossing()
+    filler = np.ascontiguousarray(short["filler"]).view(np.uint8).reshape(-1, 8)
+    return holes, np.ascontiguousarray(filler[:, :POKE_BYTES])
+
+
 def _patches(sites: Rows) -> NDArray[np.uint64]:
     # Where the sites lie. One that crosses a page is none of ours: the registry is damaged.
     patch = sites["patch"].astype(np.uint64)
     if (patch % np.uint64(PAGE_BYTES) > np.uint64(PAGE_BYTES - POKE_BYTES)).any():
-        raise RegionError(
-            "the registry names a site that crosses a page",
-            cause="the target wrote over it",
-            remedy="restart the target; its text may still hold calls",
-        )
+        raise _crossing()
     return patch
 
 
-def _is_ours(
-    region: Region, patch: NDArray[np.uint64], found: NDArray[np.uint8]
-) -> NDArray[np.bool_]:
-    result: NDArray[np.bool_] = ((found[:, 0] == CALL) | (found[:, 0] == JMP)) & _leads(
-        region, patch, found
+def _crossing() -> RegionError:
+    return RegionError(
+        "the registry names a site that crosses a page",
+        cause="the target wrote over it",
+        remedy="restart the target; its text may still hold calls",
     )
+
+
+def _is_ours(region: Region, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    first = found[:, 0]
+    branch = np.where(sites["hole"] != 0, first == SHORT_JMP, (first == CALL) | (first == JMP))
+    result: NDArray[np.bool_] = branch & _leads(region, sites, found)
     return result
 
 
-def _leads(
+def _leads(region: Region, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    # Whether what follows the first byte of each site is the distance to its hole, or into our
+    # code.
+    patch = sites["patch"].astype(np.uint64)
+    short = patch.astype(np.int64) + SHORT_SIZE + found[:, 1].astype(np.uint8).view(np.int8)
+    return np.where(
+        sites["hole"] != 0,
+        short == sites["hole"].astype(np.int64),
+        _long_leads(region, patch, found),
+    )
+
+
+def _long_leads(
     region: Region, patch: NDArray[np.uint64], found: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
-    # Whether the last four bytes of each site are a distance into our code.
+    # Whether the last four of five bytes are a distance into our code.
     distance = np.ascontiguousarray(found[:, 1:5]).view("<i4").ravel().astype(np.int64)
     target = patch.astype(np.int64) + POKE_BYTES + distance
     inside = np.zeros(len(patch), np.bool_)

@@ -17,7 +17,7 @@ from enum import IntEnum
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRYRG", "little")
-VERSION = 1
+VERSION = 2
 PAGE = 4096
 
 REGISTRY_NAME = b"fentry-registry"
@@ -136,6 +136,8 @@ SITE_DTYPE = np.dtype(
         ("window", "u1"),
         ("state", "<u2"),
         ("trampoline", "<u4"),
+        ("hole", "<u8"),
+        ("filler", "V8"),
     ]
 )
 

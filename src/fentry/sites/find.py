@@ -7,7 +7,7 @@ something other than its first instruction enters the bytes to be replaced.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register
 from numpy.typing import NDArray
 
 from fentry.sites.branches import Branches, Candidates
+from fentry.sites.holes import Holes
 from fentry.sites.jumps import JumpCheck
 from fentry.sites.nop import ENDBR64, is_nop_site
 from fentry.sites.prologue import LONGEST_WINDOW, Window, prologue_window
@@ -22,6 +23,7 @@ from fentry.sites.site import (
     ORIGINAL_BYTES,
     PAGE_SIZE,
     PATCH_SIZE,
+    SHORT_SIZE,
     SITE_DTYPE,
     ModuleSites,
     Reason,
@@ -54,6 +56,7 @@ def analyse(image: ElfImage) -> ModuleSites:
     search.refuse_pointed_at()
     search.refuse_loops()
     search.refuse_branched_into()
+    search.shorten()
     search.refuse_tails()
     search.refuse_computed_jumps()
     return search.result()
@@ -136,19 +139,22 @@ class _Search:
 
     def refuse_pointed_at(self) -> None:
         """Refuses windows into which a symbol, a frame or a pointer in the data points."""
+        self._block(self._named_in(self._interior()), Reason.POINTER)
+
+    def _named_in(self, marked: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+        """(what names it, address) of addresses marked in a Branches.blank()."""
         named = (
             self.functions.rows["vaddr"],
             self.functions.labels,
             self.image.frames["start"],
             self.image.code_pointers,
         )
-        interior = self._interior()
         low, high = self.branches.low, self.branches.high
         for addresses in named:
             inside = addresses[(addresses >= low) & (addresses < high)]
-            hit = inside[interior[(inside - np.uint64(low)).astype(np.int64)]]
-            self._block(((int(address), int(address)) for address in hit), Reason.POINTER)
-        self._block(self.branches.words_naming(interior), Reason.POINTER)
+            hit = inside[marked[(inside - np.uint64(low)).astype(np.int64)]]
+            yield from ((int(address), int(address)) for address in hit)
+        yield from self.branches.words_naming(marked)
 
     def refuse_loops(self) -> None:
         """Refuses functions that jump back to their first instruction, also from a cold part.
@@ -195,6 +201,61 @@ class _Search:
         """Refuses windows into which any instruction of the image branches."""
         candidates = self.branches.candidates_into(self._interior())
         self._block(self.branches.confirmed(candidates), Reason.BRANCH)
+
+    def shorten(self) -> None:
+        """Gives those refused for what enters their windows one of two bytes, where it can.
+
+        It is a short jump to a hole nearby, in which the long one is; what goes on behind the
+        two bytes runs as before.
+        """
+        reasons = self.rows["reason"]
+        chosen = (reasons == Reason.BRANCH) | (reasons == Reason.POINTER)
+        chosen &= self.rows["size"] >= PATCH_SIZE
+        rows = np.flatnonzero(chosen & (self.rows["kind"] != SiteKind.NOP))
+        before = {row: self.rows[row].copy() for row in rows.tolist()}
+        holes = self._unreached_holes(rows)
+        for row, place in holes.items():
+            site = self.rows[row]
+            skip = int(site["patch"]) - int(site["entry"])
+            code = next(iter(self._bytes_at([int(site["patch"])], _ENTRY_BYTES)))
+            size = int(self.functions.rows["size"][row]) - skip
+            found = prologue_window(code, int(site["patch"]), size, SHORT_SIZE)
+            if found.kind != SiteKind.REFUSED:
+                site["kind"], site["window"], site["reason"] = SiteKind.SHORT, found.size, 0
+                site["hole"] = place
+                site["filler"] = np.void(self.image.read(place, PATCH_SIZE))
+        if holes:
+            self.refuse_pointed_at()
+            self.refuse_loops()
+            self.refuse_branched_into()
+        for row in rows.tolist():
+            if self.rows["reason"][row]:
+                reason = self.rows["reason"][row]
+                self.rows[row] = before[row]
+                self.rows["reason"][row] = reason
+
+    def _unreached_holes(self, rows: NDArray[np.int64]) -> dict[int, int]:
+        # A hole for each row that has one, row -> vaddr. Only bytes that nothing can be said to
+        # lead to: not even by what a misread byte of code would be.
+        ends = self.rows["entry"] + np.maximum(self.functions.rows["size"], 1)
+        patched = np.where(self._accepted(), self.rows["patch"] + np.uint64(PATCH_SIZE), 0)
+        holes = Holes(self.image, self.branches, self.rows["entry"], np.maximum(ends, patched))
+        offered = {row: holes.near(int(self.rows["patch"][row])) for row in rows.tolist()}
+        wanted = self.branches.blank()
+        low = self.branches.low
+        for places in offered.values():
+            for place in places:
+                wanted[place.gap - low : place.vaddr - low + PATCH_SIZE] = True
+        reached = {int(target) for target in self.branches.candidates_into(wanted).target}
+        reached |= {target for _, target in self._named_in(wanted)}
+        found = {}
+        for row in offered:
+            for place in holes.near(int(self.rows["patch"][row])):
+                if reached.isdisjoint(place.before):
+                    holes.take(place)
+                    found[row] = place.vaddr
+                    break
+        return found
 
     def refuse_tails(self) -> None:
         """Refuses ranges without a symbol that may be cold parts of other functions.
@@ -283,6 +344,7 @@ class _Search:
         refused = ~self._accepted()
         self.rows["kind"][refused] = SiteKind.REFUSED
         self.rows["window"][refused] = 0
+        self.rows["hole"][refused] = 0
         return ModuleSites(self.rows, self.blockers)
 
     def refuse(self, which: NDArray[np.bool_], reason: Reason, *, always: bool = False) -> None:
@@ -302,7 +364,9 @@ class _Search:
         marked = self.branches.blank()
         rows = self.rows[self._accepted()]
         first = (rows["patch"] - np.uint64(self.branches.low)).astype(np.int64)
-        taken = np.maximum(rows["window"], PATCH_SIZE)  # with padding where that is shorter
+        # with padding where the window is shorter
+        taken = np.maximum(rows["window"], PATCH_SIZE).astype(np.int64)
+        taken[rows["kind"] == SiteKind.SHORT] = SHORT_SIZE
         for step in range(1, LONGEST_WINDOW):
             at = first[taken > step] + step
             marked[at[at < len(marked)]] = True
@@ -320,7 +384,9 @@ class _Search:
                 start, window = int(row["patch"]), int(row["window"])
                 if start <= source < start + window and reason == Reason.BRANCH:
                     break  # moved together with what it branches to
-                if target < start + max(window, PATCH_SIZE) and not row["reason"]:
+                is_short = row["kind"] == SiteKind.SHORT
+                end = start + (SHORT_SIZE if is_short else max(window, PATCH_SIZE))
+                if target < end and not row["reason"]:
                     row["reason"] = reason
                     self.blockers[int(row["entry"])] = source
                 number -= 1

@@ -25,7 +25,8 @@ def moved_code(
     moved[:, : table.original.shape[1]] = table.original[sites]
     kinds = table.kind[sites]
     moved_bytes = np.where(kinds == SiteKind.NOP, 0, table.window[sites]).astype(np.int64)
-    for i in np.flatnonzero(kinds == SiteKind.RELOCATED).tolist():
+    written_anew = (kinds == SiteKind.RELOCATED) | (kinds == SiteKind.SHORT)
+    for i in np.flatnonzero(written_anew).tolist():
         code = _relocated(table, int(sites[i]), int(addresses[i])).code
         moved[i, : len(code)] = np.frombuffer(code, np.uint8)
         moved_bytes[i] = len(code)

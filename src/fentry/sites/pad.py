@@ -24,6 +24,7 @@ ROOM_BYTES = PAD_BYTES - RETURN_OFFSET - JMP_BYTES  # for what was moved, before
 
 CALL = 0xE8  # call rel32
 JMP = 0xE9  # jmp rel32
+SHORT_JMP = 0xEB  # jmp rel8
 _INT3 = 0xCC
 
 
@@ -45,6 +46,16 @@ def branches(
     code = np.empty((len(ips), 5), np.uint8)
     code[:, 0] = opcode
     code[:, 1:] = rel32(ips, targets)
+    return code
+
+
+def short_jumps(ips: NDArray[np.uint64], targets: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Jumps of 2 bytes at `ips` to `targets`: uint8[n, 2]. Raises ValueError out of reach."""
+    distance = targets.astype(np.int64) - (ips.astype(np.int64) + 2)
+    if len(distance) and (distance.max() > 127 or distance.min() < -128):
+        raise ValueError("a branch of 2 bytes does not reach its target")
+    code = np.full((len(ips), 2), SHORT_JMP, np.uint8)
+    code[:, 1] = distance.astype(np.int8).view(np.uint8)
     return code
 
 

@@ -28,26 +28,31 @@ class Window(NamedTuple):
     reason: Reason
 
 
-def prologue_window(code: bytes, ip: int, size: int) -> Window:
-    """The window of a function of `size` bytes whose `code`, with what follows it, is at `ip`."""
+def prologue_window(code: bytes, ip: int, size: int, patch_size: int = PATCH_SIZE) -> Window:
+    """The window of a function of `size` bytes whose `code`, with what follows it, is at `ip`.
+
+    `patch_size` bytes of it are to be replaced.
+    """
     decoder = Decoder(64, code, ip=ip)
     instructions: list[Instruction] = []
-    while decoder.position < min(PATCH_SIZE, size):
+    while decoder.position < min(patch_size, size):
         if not decoder.can_decode:
             return _refused(Reason.TOO_SHORT)
         instruction = decoder.decode()
-        reason = _why_not_movable(instruction, ip)
+        reason = _why_not_movable(instruction, ip + patch_size)
         if reason:
             return _refused(reason)
         instructions.append(instruction)
-        if relocate.ends_flow(instruction) and not _reach(instructions, instruction.next_ip):
+        if relocate.ends_flow(instruction) and not _reach(
+            instructions, instruction.next_ip, ip + patch_size
+        ):
             break  # what follows is entered from elsewhere, which is looked for, or never
     end = decoder.position
     if not instructions or end > size:
         return _refused(Reason.TOO_SHORT)
-    if end < PATCH_SIZE:
+    if end < patch_size:
         behind = code[size:] if end < size else code[end:]
-        padded = is_padding(behind, PATCH_SIZE - max(size, end))
+        padded = is_padding(behind, patch_size - max(size, end))
         if not (relocate.ends_flow(instructions[-1]) and padded):
             return _refused(Reason.TOO_SHORT)
     if end > LONGEST_WINDOW:
@@ -63,12 +68,12 @@ def prologue_window(code: bytes, ip: int, size: int) -> Window:
     return Window(SiteKind.RELOCATED, end, Reason.NONE)
 
 
-def _reach(instructions: list[Instruction], ip: int) -> bool:
-    # Whether one of them branches to `ip` or to what follows it within the bytes to replace.
+def _reach(instructions: list[Instruction], ip: int, end: int) -> bool:
+    # Whether one of them branches to `ip` or to what follows it up to `end`.
     return any(
         instruction.op_count
         and instruction.op0_kind == OpKind.NEAR_BRANCH64
-        and ip <= instruction.near_branch_target < instructions[0].ip + PATCH_SIZE
+        and ip <= instruction.near_branch_target < end
         for instruction in instructions
     )
 
@@ -89,7 +94,7 @@ def _refused(reason: Reason) -> Window:
     return Window(SiteKind.REFUSED, 0, reason)
 
 
-def _why_not_movable(instruction: Instruction, ip: int) -> Reason:
+def _why_not_movable(instruction: Instruction, end: int) -> Reason:
     if instruction.is_invalid:
         return Reason.INVALID
     flow = instruction.flow_control
@@ -98,6 +103,6 @@ def _why_not_movable(instruction: Instruction, ip: int) -> Reason:
     if relocate.why_not_movable(instruction):
         return Reason.NOT_MOVABLE
     calls = flow in (FlowControl.CALL, FlowControl.INDIRECT_CALL)
-    if calls and instruction.next_ip - ip < PATCH_SIZE:
+    if calls and instruction.next_ip < end:
         return Reason.CALL  # whoever is in it would return between our bytes
     return Reason.NONE

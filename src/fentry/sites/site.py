@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 # The length of `jmp rel32` and `call rel32` (SDM Vol. 2, JMP and CALL).
 PATCH_SIZE = 5
+SHORT_SIZE = 2  # jmp rel8
 ORIGINAL_BYTES = 16  # what a site remembers of the text
 PAGE_SIZE = 4096
 
@@ -26,6 +27,7 @@ class SiteKind(IntEnum):
     NOP = 1  # the compiler left NOPs: nothing has to be kept
     PROLOGUE = 2  # whole instructions are copied elsewhere
     RELOCATED = 3  # the same, and some are written anew for their new address
+    SHORT = 4  # the same, of two bytes: a short jump to a hole, where the long one is
 
 
 class Reason(IntEnum):
@@ -86,7 +88,8 @@ _TEXT = {
 }
 
 # entry: vaddr of the function. patch: vaddr of the five bytes, after an endbr64. kind: SiteKind.
-# window: bytes of the whole instructions that the five bytes touch, 0 if refused.
+# window: bytes of the whole instructions that the five bytes (two of a SHORT site) touch, 0 if
+# refused. hole, filler: vaddr of five bytes of padding and what they are, 0 if there is no need.
 # reason: Reason. original: the first 16 bytes at patch, zeros past the end of the segment.
 # size: bytes of the function.
 SITE_DTYPE = np.dtype(
@@ -98,6 +101,8 @@ SITE_DTYPE = np.dtype(
         ("reason", "u1"),
         ("original", "V16"),
         ("size", "<u4"),
+        ("hole", "<u8"),
+        ("filler", "V5"),
     ]
 )
 

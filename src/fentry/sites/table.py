@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.sites.site import ModuleSites, SiteKind
+from fentry.sites.site import PATCH_SIZE, SHORT_SIZE, ModuleSites, SiteKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class SiteTable:
 
     `patch` is where five bytes can be replaced, `window` how many bytes whole instructions cover
     there, `original` uint8[n, 16] the bytes of the file, `module` an index into what the table
-    was made of, `kind` and `reason` as in sites.site.
+    was made of, `kind` and `reason` as in sites.site. `hole` is where a SHORT site has its long
+    jump, 0 for others, `filler` uint8[n, 5] what the file has there.
     """
 
     ip: NDArray[np.uint64]
@@ -28,6 +29,8 @@ class SiteTable:
     reason: NDArray[np.uint8]
     original: NDArray[np.uint8]
     module: NDArray[np.int32]
+    hole: NDArray[np.uint64]
+    filler: NDArray[np.uint8]
 
     @classmethod
     def build(cls, parts: Sequence[tuple[int, ModuleSites]]) -> SiteTable:
@@ -42,10 +45,22 @@ class SiteTable:
             original = np.ascontiguousarray(rows["original"]).view(np.uint8).reshape(-1, 16)
             columns["original"].append(original)
             columns["module"].append(np.full(len(rows), index, np.int32))
+            shift = np.where(rows["hole"] != 0, np.uint64(bias % (1 << 64)), np.uint64(0))
+            columns["hole"].append(rows["hole"] + shift)
+            filler = np.ascontiguousarray(rows["filler"]).view(np.uint8).reshape(-1, PATCH_SIZE)
+            columns["filler"].append(filler)
         if not parts:
             none, few = np.empty(0, np.uint64), np.empty(0, np.uint8)
             return cls(
-                none, none, few, few, few, np.empty((0, 16), np.uint8), np.empty(0, np.int32)
+                none,
+                none,
+                few,
+                few,
+                few,
+                np.empty((0, 16), np.uint8),
+                np.empty(0, np.int32),
+                none,
+                np.empty((0, PATCH_SIZE), np.uint8),
             )
         joined = {name: np.concatenate(pieces) for name, pieces in columns.items()}
         order = np.argsort(joined["ip"], kind="stable")
@@ -53,6 +68,10 @@ class SiteTable:
 
     def __len__(self) -> int:
         return len(self.ip)
+
+    def poke_bytes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many bytes of text are replaced at each row: int64[n]."""
+        return np.where(self.kind[rows] == SiteKind.SHORT, SHORT_SIZE, PATCH_SIZE)
 
     @property
     def traceable(self) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ def function(name: str, body: str, *, size: str = "") -> str:
     return f"""
 .globl {name}
 .type {name},@function
-.p2align 4
+.p2align 4, 0
 {name}:
 {body}
 .size {name}, {size or ".-" + name}
@@ -158,7 +158,8 @@ def test_first_instructions_that_refer_to_their_address_are_relocated(
 @pytest.mark.parametrize("body", ["ret", "xor %eax,%eax; ret", "mov %rdi,%rax; ret", "jmp 1b"])
 def test_a_short_function_is_traced_where_padding_follows(tmp_path: Path, body: str) -> None:
     before = function("g", "1: " + PLAIN)
-    found = judge_code(tmp_path, before, function("f", body), function("h", PLAIN))
+    padding = ".p2align 4\n"
+    found = judge_code(tmp_path, before, function("f", body), padding, function("h", PLAIN))
 
     assert found["f"][0] == SiteKind.RELOCATED
     assert found["f"][1] == {"ret": 1, "jmp 1b": 2}.get(body, 3 if "xor" in body else 4)
@@ -171,7 +172,7 @@ def test_a_branch_into_the_padding_that_a_short_function_takes_is_found(tmp_path
 
 
 def test_a_short_function_in_front_of_another_is_refused(tmp_path: Path) -> None:
-    crowded = function("g", PLAIN).replace(".p2align 4", "")
+    crowded = function("g", PLAIN).replace(".p2align 4, 0", "")
 
     assert judge_code(tmp_path, function("f", "ret"), crowded)["f"] == (
         REFUSED, 0, Reason.TOO_SHORT,

@@ -1,0 +1,124 @@
+"""Hard cases 3 and 6: functions entered behind their first instruction, patched by a short jump."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.support import tracing
+from tests.support.build import build
+from tests.support.process import start
+from tests.support.state import diff, snapshot, text_hash
+from tests.support.stepping import stop_at
+from tests.support.unprivileged import Account
+
+from fentry.errors import RegionError
+from fentry.session import attach
+from fentry.sites.site import SiteKind
+
+SHORT = ("f_around", "f_loop_into")
+
+
+def test_functions_entered_from_inside_are_counted_by_their_entries(account: Account) -> None:
+    with start(build("hot.c"), "threads=4", "pause_us=50", account=account, hold=True) as target:
+        before = snapshot(target.pid)
+
+        def controller() -> tuple[dict[str, int], dict[str, int], set[int]]:
+            with attach(target.pid, tracing.SMALL) as session:
+                count = session.register(tracing.counting(*SHORT, "f_inside"))
+                kinds = session.functions.table.kind[count.members].tolist()
+                target.go()
+                target.await_calls("f_around", 5000)
+                return target.hold(), tracing.counted(session, count), set(kinds[:2])
+
+        held, counts, kinds = account.run(controller)
+        assert diff(before, snapshot(target.pid)) == []
+        target.go()
+        end = target.stop()
+    assert kinds == {SiteKind.SHORT}
+    assert counts == {name: held[name] for name in (*SHORT, "f_inside")}
+    assert end.is_well, end.err
+
+
+@pytest.mark.parametrize("place", ["entry", "hole", "pad"])
+@pytest.mark.parametrize("by_command", [False, True], ids=["close", "detach"])
+def test_a_thread_between_the_two_jumps_survives_the_detach(
+    account: Account, place: str, by_command: bool
+) -> None:
+    # Standing at the short jump, at the long one in the hole, or where that leads.
+    with start(build("hot.c"), "threads=2", "check=0", account=account) as target:
+        before = text_hash(target.pid)
+
+        def controller() -> None:
+            session = attach(target.pid, tracing.SMALL)
+            session.register(tracing.counting("f_around"))
+            table = session.functions.table
+            (row,) = session.functions.match(("f_around",), ()).nonzero()[0]
+            addresses = {
+                "entry": int(table.patch[row]),
+                "hole": int(table.hole[row]),
+                "pad": int(session._dispatcher._pad[row]) + 8,
+            }
+            tid = next(tid for tid in target.tids() if tid != target.pid)
+            stop_at(tid, addresses[place])
+            target.await_condition(lambda: is_stopped(tid), "stopped where it stands")
+            if by_command and place == "pad":
+                with pytest.raises(RegionError, match="stay mapped"):
+                    tracing.detach_as_command(target.pid)
+            elif by_command:
+                tracing.detach_as_command(target.pid)
+            else:
+                session.close()
+
+        account.run(controller)
+        os.kill(target.pid, signal.SIGCONT)
+        reached = target.counters()["f_around"]
+        target.await_calls("f_around", reached + 1000)
+        if place == "pad":  # it was kept for the thread that stood in it, which runs again now
+            account.run(lambda: tracing.detach_as_command(target.pid))
+        assert text_hash(target.pid) == before
+        end = target.stop()
+    assert end.is_well, end.err
+
+
+def test_a_breakpoint_over_the_short_jump_keeps_the_long_one(account: Account) -> None:
+    # Who takes it away brings the short jump back: what it leads to has to be there.
+    with start(build("hot.c"), "threads=2", account=account, hold=True) as target:
+
+        def controller() -> tuple[bytes, bytes]:
+            session = attach(target.pid, tracing.SMALL)
+            session.register(tracing.counting("f_around"))
+            table = session.functions.table
+            (row,) = session.functions.match(("f_around",), ()).nonzero()[0]
+            patch, hole = int(table.patch[row]), int(table.hole[row])
+            memory = Path(f"/proc/{target.pid}/mem")
+            with memory.open("r+b", buffering=0) as file:
+                file.seek(patch)
+                first = file.read(1)
+                file.seek(patch)
+                file.write(b"\xcc")
+                session.close()
+                file.seek(patch)
+                file.write(first)
+                file.seek(hole)
+                return first, file.read(1)
+
+        first, jump = account.run(controller)
+        assert (first, jump) == (b"\xeb", b"\xe9")
+        target.go()
+        target.await_calls("f_around", 1000)
+
+        def again() -> str:
+            return tracing.detach_as_command(target.pid)
+
+        account.run(again)
+        reached = target.counters()["f_around"]
+        target.await_calls("f_around", reached + 1000)
+        end = target.stop()
+    assert end.is_well, end.err
+
+
+def is_stopped(tid: int) -> bool:
+    return Path(f"/proc/{tid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
