@@ -261,10 +261,11 @@ class Recording:
 
     def _name(self, number: int, module: Module, rows: NDArray[np.intp]) -> None:
         functions = module.image.functions
+        symbols = self.session.functions.symbols
         chosen = functions.rows[rows]
         self._writer.write_symbols(
             [
-                Symbol(vaddr + module.bias, size, functions.names[row], number, vaddr)
+                Symbol(vaddr + module.bias, size, symbols.name_of(module, row), number, vaddr)
                 for row, vaddr, size in zip(
                     rows.tolist(), chosen["vaddr"].tolist(), chosen["size"].tolist(), strict=True
                 )

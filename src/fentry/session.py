@@ -42,6 +42,7 @@ from fentry.sites.cached import analyse_cached
 from fentry.sites.patcher import POKE_BYTES, mismatches
 from fentry.sites.site import Reason, SiteKind, reasons_by_value
 from fentry.sites.table import SiteTable
+from fentry.symbols.ifuncs import implementations
 from fentry.symbols.module import Module, load_modules
 from fentry.symbols.table import SymbolTable
 from fentry.trampolines.arena import Arena, neighbourhoods
@@ -72,7 +73,9 @@ class Functions:
 
     def __init__(self, pid: int, target: Target) -> None:
         self.modules: list[Module] = load_modules(pid, read_maps(pid), target.memory.read_some)
-        self.symbols = SymbolTable(self.modules)
+        self.symbols = SymbolTable(
+            self.modules, implementations(self.modules, target.memory.read_some)
+        )
         self.table = SiteTable.build(
             [(module.bias, analyse_cached(module)) for module in self.modules]
         )

@@ -35,9 +35,10 @@ def test_every_function_symbol_that_readelf_prints_is_known(library: str) -> Non
     path = installed(library)
     expected: dict[int, set[str]] = {}
     sizes: dict[int, set[int]] = {}
-    for value, size, _, _, _, name in SYMBOL.findall(run("readelf", "-W", "-s", path)):
+    for value, size, kind, _, _, name in SYMBOL.findall(run("readelf", "-W", "-s", path)):
         if int(value, 16):
-            expected.setdefault(int(value, 16), set()).add(name.partition("@")[0])
+            suffix = ".resolver" if kind == "IFUNC" else ""
+            expected.setdefault(int(value, 16), set()).add(name.partition("@")[0] + suffix)
             sizes.setdefault(int(value, 16), set()).add(int(size, 0))
 
     functions = ElfImage.open(path).functions

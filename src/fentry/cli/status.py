@@ -16,6 +16,7 @@ from fentry.process.target import Target
 from fentry.region.inherited import inheritors_of
 from fentry.region.layout import Kind, SiteState, State
 from fentry.region.region import Region
+from fentry.symbols.ifuncs import implementations
 from fentry.symbols.module import load_modules
 from fentry.symbols.table import SymbolTable
 
@@ -87,7 +88,7 @@ def describe(target: Target, with_sites: bool) -> dict[str, Any]:
 
 def _calls(target: Target, region: Region, calling: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     modules = load_modules(target.pid, read_maps(target.pid), target.memory.read_some)
-    symbols = SymbolTable(modules)
+    symbols = SymbolTable(modules, implementations(modules, target.memory.read_some))
     trampolines = region.registry.trampolines
     calls = []
     for row in calling[np.argsort(calling["ip"])]:

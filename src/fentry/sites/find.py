@@ -104,7 +104,6 @@ class _Search:
 
     def refuse_kinds(self) -> None:
         """Refuses what is not a function that calls enter, whatever its bytes are."""
-        kind = self.functions.rows["kind"]
         frames = self.image.frames
         at = np.searchsorted(frames["start"], self.rows["entry"])
         at = at.clip(max=max(0, len(frames) - 1))
@@ -115,7 +114,6 @@ class _Search:
         names = self.functions.names
         parts = np.array([".cold" in name or ".part." in name for name in names], bool)
         self.refuse(parts | inside, Reason.COLD, always=True)
-        self.refuse(kind == FunctionKind.IFUNC, Reason.IFUNC, always=True)
         self.refuse(signal | self._restorers(), Reason.RESTORER, always=True)
         start = self.rows["entry"] == self.image.entry
         start |= np.array([name == "_start" for name in names], bool)

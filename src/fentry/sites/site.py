@@ -40,7 +40,6 @@ class Reason(IntEnum):
     POINTER = 4
     INDIRECT_JUMP = 5
     COLD = 6
-    IFUNC = 7
     RESTORER = 8
     START = 9
     PLT = 10
@@ -70,7 +69,6 @@ _TEXT = {
     Reason.POINTER: "a symbol or a pointer names an address between the bytes to replace",
     Reason.INDIRECT_JUMP: "a computed jump in the function may reach the bytes to replace",
     Reason.COLD: "not entered by a call: part of another function",
-    Reason.IFUNC: "chooses an implementation: trace the one that is chosen",
     Reason.RESTORER: "returns from signals: the kernel and unwinders know its bytes",
     Reason.START: "the entry point of the file: nobody calls it",
     Reason.PLT: "a linkage stub, not a function",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fentry.errors import BadInput
 from fentry.symbols.frames import frame_ranges
 from fentry.symbols.functions import Functions, function_table
-from fentry.symbols.relocations import code_pointers
+from fentry.symbols.relocations import code_pointers, irelative_slots, symbol_slots
 
 ET_EXEC, ET_DYN = 2, 3
 EM_X86_64 = 62
@@ -268,6 +268,16 @@ class ElfImage:
     def code_pointers(self) -> NDArray[np.uint64]:
         """Addresses of code that relocations or headers name, uint64[n], sorted, no repeats."""
         return code_pointers(self)
+
+    @cached_property
+    def irelative(self) -> list[tuple[int, int]]:
+        """(vaddr of a slot, vaddr of the resolver whose answer it gets)."""
+        return irelative_slots(self)
+
+    @cached_property
+    def symbol_slots(self) -> list[tuple[int, str]]:
+        """(vaddr of a slot, the symbol whose address it gets)."""
+        return symbol_slots(self)
 
     # -- parsing -------------------------------------------------------------------------------
 

@@ -27,7 +27,8 @@ class FunctionKind(IntEnum):
 
 # vaddr; size in bytes, up to the next symbol or the section's end where size_known is false;
 # name: offset into the string table number `table` (NO_TABLE: named after the address);
-# kind: FunctionKind; bind: STB_ of the preferred name.
+# kind: FunctionKind; bind: STB_ of the preferred name; resolver: that is an STT_GNU_IFUNC's, whose
+# code is not here.
 FUNCTION_DTYPE = np.dtype(
     [
         ("vaddr", "<u8"),
@@ -37,9 +38,11 @@ FUNCTION_DTYPE = np.dtype(
         ("kind", "u1"),
         ("bind", "u1"),
         ("size_known", "?"),
+        ("resolver", "?"),
     ]
 )
 NO_TABLE = 255
+RESOLVER = ".resolver"
 
 _STB_LOCAL = 0
 _STT_NOTYPE, _STT_FUNC, _STT_GNU_IFUNC = 0, 2, 10
@@ -72,13 +75,30 @@ class Functions:
 
     @cached_property
     def names(self) -> list[str]:
-        """The preferred name of each row: global before local, shortest, then alphabetical."""
+        """The preferred name of each row: global before local, shortest, then alphabetical.
+
+        What chooses the code of an STT_GNU_IFUNC symbol is called NAME.resolver.
+        """
         strings, stem, low = self._strings, self._stem, self._low
-        columns = (self.rows[field].tolist() for field in ("table", "name", "vaddr"))
+        fields = ("table", "name", "vaddr", "resolver")
+        columns = (self.rows[field].tolist() for field in fields)
         return [
-            f"{stem}+0x{vaddr - low:x}" if table == NO_TABLE else symbol_name(strings[table], name)
-            for table, name, vaddr in zip(*columns, strict=True)
+            f"{stem}+0x{vaddr - low:x}"
+            if table == NO_TABLE
+            else symbol_name(strings[table], name) + (RESOLVER if resolver else "")
+            for table, name, vaddr, resolver in zip(*columns, strict=True)
         ]
+
+    @cached_property
+    def ifuncs(self) -> dict[int, list[str]]:
+        """The STT_GNU_IFUNC symbols by the vaddr of their resolver: what callers call it."""
+        found = {}
+        for row in np.flatnonzero(self.rows["kind"] == FunctionKind.IFUNC).tolist():
+            names = [self.names[row], *self.aliases.get(row, ())]
+            found[int(self.rows["vaddr"][row])] = [
+                name.removesuffix(RESOLVER) for name in names if name.endswith(RESOLVER)
+            ]
+        return found
 
     @cached_property
     def ends(self) -> NDArray[np.uint64]:
@@ -163,9 +183,8 @@ def _one_row_an_address(
     rows = np.zeros(len(symbols), FUNCTION_DTYPE)
     rows["vaddr"], rows["size"], rows["name"] = symbols["value"], symbols["size"], symbols["name"]
     rows["table"], rows["bind"] = tables, symbols["info"] >> 4
-    rows["kind"] = np.where(
-        symbols["info"] & 15 == _STT_GNU_IFUNC, FunctionKind.IFUNC, FunctionKind.FUNC
-    )
+    rows["resolver"] = symbols["info"] & 15 == _STT_GNU_IFUNC
+    rows["kind"] = np.where(rows["resolver"], FunctionKind.IFUNC, FunctionKind.FUNC)
     first = np.flatnonzero(np.diff(rows["vaddr"], prepend=np.uint64(2**64 - 1)) != 0)
     last = np.append(first[1:], len(rows)) if len(first) else first
     chosen = rows[first]
@@ -182,20 +201,27 @@ def _one_row_an_address(
 def _merge(group: NDArray[np.void], strings: list[bytes]) -> tuple[NDArray[np.void], list[str]]:
     """One row for symbols of one address, and its further names.
 
-    Weak counts as global: libc's `write` is weak and `__write` is not, and people say write.
+    Weak counts as global: libc's `write` is weak and `__write` is not, and people say write. A
+    resolver's own name, if it has one, comes before those of what it resolves.
     Of differing sizes the smallest one that is given counts: nothing beyond it is written.
     """
     named = sorted(
-        (bind == _STB_LOCAL, len(name), name, index)
-        for index, (bind, name) in enumerate(
-            (row["bind"], symbol_name(strings[row["table"]], int(row["name"]))) for row in group
+        (resolver, bind == _STB_LOCAL, len(name), name, index)
+        for index, (resolver, bind, name) in enumerate(
+            (
+                bool(row["resolver"]),
+                row["bind"],
+                symbol_name(strings[row["table"]], int(row["name"]))
+                + (RESOLVER if row["resolver"] else ""),
+            )
+            for row in group
         )
     )
-    best = group[named[0][3]].copy()
+    best = group[named[0][4]].copy()
     sizes = group["size"][group["size"] > 0]
     best["size"] = sizes.min() if len(sizes) else 0
     best["kind"] = group["kind"].max()
-    names = list(dict.fromkeys(name for _, _, name, _ in named))
+    names = list(dict.fromkeys(name for _, _, _, name, _ in named))
     return best, names[1:]
 
 

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.symbols.functions import symbol_name
+
 if TYPE_CHECKING:
     from fentry.symbols.elf import ElfImage
 
 RELA_DTYPE = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 
 _R_64, _R_RELATIVE, _R_IRELATIVE = 1, 8, 37
+_R_GLOB_DAT, _R_JUMP_SLOT = 6, 7
 _SHT_RELA, _SHT_RELR, _SHF_ALLOC = 4, 19, 2
 _DT_RELA, _DT_RELASZ, _DT_JMPREL, _DT_PLTRELSZ, _DT_RELR, _DT_RELRSZ = 7, 8, 23, 2, 36, 35
 _DT_INIT, _DT_FINI = 12, 13
@@ -42,6 +45,32 @@ def code_pointers(image: ElfImage) -> NDArray[np.uint64]:
     for segment in image.executable:
         inside |= (every >= segment.vaddr) & (every < segment.vaddr + segment.memory_size)
     return np.unique(every[inside])
+
+
+def irelative_slots(image: ElfImage) -> list[tuple[int, int]]:
+    """(vaddr of the slot, vaddr of the resolver) of each R_X86_64_IRELATIVE."""
+    found = []
+    for table in _tables(image)[0]:
+        rows = table[table["type"] == _R_IRELATIVE]
+        found += list(zip(rows["offset"].tolist(), rows["addend"].tolist(), strict=True))
+    return found
+
+
+def symbol_slots(image: ElfImage) -> list[tuple[int, str]]:
+    """(vaddr, symbol) of each word that gets the address of a symbol itself."""
+    if not image.symbol_arrays:
+        return []
+    dynamic = image.symbol_arrays[-1]  # .dynsym is the last, and what they refer to
+    found = []
+    for table in _tables(image)[0]:
+        kept = np.isin(table["type"], (_R_64, _R_GLOB_DAT, _R_JUMP_SLOT)) & (table["addend"] == 0)
+        rows = table[kept & (table["symbol"] < len(dynamic.symbols))]
+        names = dynamic.symbols["name"][rows["symbol"]].tolist()
+        found += [
+            (offset, symbol_name(dynamic.strings, name))
+            for offset, name in zip(rows["offset"].tolist(), names, strict=True)
+        ]
+    return found
 
 
 def _tables(image: ElfImage) -> tuple[list[NDArray[np.void]], list[NDArray[np.uint64]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,16 +13,23 @@ from numpy.typing import NDArray
 
 from fentry.errors import BadInput
 from fentry.symbols.demangle import base_name, demangle
+from fentry.symbols.functions import NO_TABLE, RESOLVER
 from fentry.symbols.module import Module
 
 _NEAR_LIMIT = 20_000
 
 
 class SymbolTable:
-    """The functions of modules, by ip (function entry, target address) and by name."""
+    """The functions of modules, by ip (function entry, target address) and by name.
 
-    def __init__(self, modules: Sequence[Module]) -> None:
+    `also`: further names of some, by ip: what the indirect functions of the process are.
+    """
+
+    def __init__(
+        self, modules: Sequence[Module], also: Mapping[int, tuple[str, ...]] | None = None
+    ) -> None:
         self.modules = list(modules)
+        self._also = dict(also or {})
         counts = [len(module.image.functions) for module in self.modules]
         rows = [
             module.image.functions.rows["vaddr"] + np.uint64(module.bias % (1 << 64))
@@ -47,8 +54,17 @@ class SymbolTable:
         if i < 0 or ip - int(self._ip[i]) >= max(int(self._size[i]), 1):
             return f"{ip:#x}", 0, None
         module = self.modules[int(self._module[i])]
-        name = module.image.functions.names[int(self._row[i])]
+        name = self.name_of(module, int(self._row[i]))
         return demangle(name), ip - int(self._ip[i]), module
+
+    def name_of(self, module: Module, row: int) -> str:
+        """The name of a function of a module, mangled: a symbol's rather than an address."""
+        functions = module.image.functions
+        if functions.rows["table"][row] == NO_TABLE:
+            also = self._also.get(int(functions.rows["vaddr"][row]) + module.bias)
+            if also:
+                return also[0]
+        return functions.names[row]
 
     def match(self, pattern: str) -> NDArray[np.uint64]:
         """The ips of functions that a glob, or MODULE!GLOB, names: uint64[n] sorted.
@@ -77,11 +93,18 @@ class SymbolTable:
         _, name = split_pattern(pattern)
         plain = re.sub(r"[*?\[\]!]", "", name)
         some = [known for known in self._known if plain[:2] in known][:_NEAR_LIMIT]
-        return difflib.get_close_matches(plain, some, n, 0.6)
+        near = difflib.get_close_matches(plain, some, n, 0.6)
+        resolver = plain + RESOLVER  # of a function that nobody has asked for yet
+        return [resolver, *near][:n] if resolver in self._every else near
 
     @cached_property
     def _known(self) -> list[str]:
-        return sorted({name for module in self.modules for name in module.image.functions.names})
+        names = {name for module in self.modules for name in module.image.functions.names}
+        return sorted(names.union(*self._also.values()))
+
+    @cached_property
+    def _every(self) -> frozenset[str]:
+        return frozenset(self._known)
 
     def _matches(self, module: Module, regex: object) -> NDArray[np.uint64]:
         functions = module.image.functions
@@ -96,7 +119,12 @@ class SymbolTable:
         ips: NDArray[np.uint64] = functions.rows["vaddr"][chosen] + np.uint64(
             module.bias % (1 << 64)
         )
-        return ips
+        also = [
+            ip
+            for ip, names in self._also.items()
+            if module.text_low <= ip < module.text_high and any(map(regex, names))
+        ]
+        return np.union1d(ips, np.array(also, np.uint64)) if also else ips
 
 
 def _matches_demangled(name: str, regex: object) -> bool:

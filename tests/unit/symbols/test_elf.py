@@ -194,8 +194,10 @@ int main(void) { return chosen(); }
     row = next(
         i
         for i, name in enumerate(functions.names)
-        if "chosen" in (name, *functions.aliases.get(i, []))
+        if "chosen.resolver" in (name, *functions.aliases.get(i, []))
     )
+    assert functions.names[row] == "choose"
+    assert functions.ifuncs == {int(functions.rows["vaddr"][row]): ["chosen"]}
     assert functions.rows["kind"][row] == FunctionKind.IFUNC
 
 
