@@ -40,7 +40,7 @@ from fentry.ring.layout import MODE_DISCARD
 from fentry.ring.reader import Batch, Reader, Stats
 from fentry.sites.cached import analyse_cached
 from fentry.sites.patcher import POKE_BYTES, mismatches
-from fentry.sites.site import Reason, SiteKind, reasons_by_value
+from fentry.sites.site import Reason, SiteKind, reasons_by_value, refuse_all
 from fentry.sites.table import SiteTable
 from fentry.symbols.ifuncs import implementations
 from fentry.symbols.module import Module, load_modules
@@ -69,16 +69,40 @@ class Options:
 
 
 class Functions:
-    """The functions of a target: modules, names, sites. Made without touching the target."""
+    """The functions of a target: modules, names, sites. Made without touching the target.
+
+    The sites of a module are looked for when somebody asks for one of its functions (match), or
+    for all (analyse).
+    """
 
     def __init__(self, pid: int, target: Target) -> None:
         self.modules: list[Module] = load_modules(pid, read_maps(pid), target.memory.read_some)
         self.symbols = SymbolTable(
             self.modules, implementations(self.modules, target.memory.read_some)
         )
+        rows = [module.image.functions.rows for module in self.modules]
         self.table = SiteTable.build(
-            [(module.bias, analyse_cached(module)) for module in self.modules]
+            [
+                (module.bias, refuse_all(own["vaddr"], own["size"], Reason.NOT_ANALYSED))
+                for module, own in zip(self.modules, rows, strict=True)
+            ]
         )
+        self._pending = set(range(len(self.modules)))
+
+    def analyse(self, chosen: NDArray[np.bool_] | None = None) -> None:
+        """Find the sites of all modules, or of those of the `chosen` functions: bool[n]."""
+        wanted = self.table.module if chosen is None else self.table.module[chosen]
+        for number in self._pending.intersection(np.unique(wanted).tolist()):
+            module = self.modules[number]
+            self.table.fill(number, module.bias, analyse_cached(module))
+            self._pending.discard(number)
+
+    def analyse_at(self, ips: NDArray[np.uint64]) -> None:
+        """Find the sites of the modules that have functions at these ips."""
+        rows = self.table.rows_of(ips)
+        chosen = np.zeros(len(self.table), np.bool_)
+        chosen[rows[rows >= 0]] = True
+        self.analyse(chosen)
 
     @property
     def is_static(self) -> bool:
@@ -93,7 +117,7 @@ class Functions:
         return None
 
     def match(self, wanted: Sequence[str], notrace: Sequence[str]) -> NDArray[np.bool_]:
-        """Which functions the patterns choose: bool[n] over the table's rows.
+        """Which functions the patterns choose: bool[n] over the table's rows. Finds their sites.
 
         Raises SymbolNotFound when a wanted pattern matches nothing, BadInput when malformed.
         """
@@ -111,6 +135,7 @@ class Functions:
             chosen |= found
         for pattern in notrace:
             chosen &= ~self._matches(pattern)
+        self.analyse(chosen)
         return chosen
 
     def _matches(self, pattern: str) -> NDArray[np.bool_]:
@@ -234,6 +259,7 @@ class Session:
                 elif segment.kind is Kind.COUNTERS:
                     self._counters = segment, region.share(halt.remote, segment)
         self._make_dispatcher(cpu)
+        self.functions.analyse_at(self.region.registry.sites["ip"].astype(np.uint64))
         members = self._dispatcher.adopt()
         rows = region.registry.ops
         for number in np.flatnonzero(rows["state"] == State.LIVE).tolist():

@@ -36,7 +36,7 @@ def trace_and_die(account: Account, target: Target) -> None:
 
 
 def test_adopted_ring_and_counters_hold_every_call(account: Account) -> None:
-    with start(build("hot.c"), "pause_us=50", account=account, hold=True) as target:
+    with start(build("hot.c"), "pause_us=200", account=account, hold=True) as target:
         before = snapshot(target.pid)
         trace_and_die(account, target)
         target.go()
@@ -58,7 +58,7 @@ def test_adopted_ring_and_counters_hold_every_call(account: Account) -> None:
         target.go()
         assert target.stop().is_well
     traced = [name for name in records]
-    assert len(traced) == 15
+    assert len(traced) == 18
     assert records == {name: held[name] for name in traced}
     assert counts == {name: held[name] for name in ("f_nop5", "f_frame")}
     assert texts == ["f_*", "f_nop5 f_frame"]
@@ -137,6 +137,6 @@ def test_detach_by_another_ends_a_living_session_cleanly(account: Account) -> No
 
         detached, said = account.run(controller)
         assert detached
-        assert "15 sites restored" in said
+        assert "18 sites restored" in said
         assert diff(before, snapshot(target.pid)) == []
         assert target.stop().is_well

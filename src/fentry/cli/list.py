@@ -81,6 +81,7 @@ def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
     target = Target(pid)
     try:
         functions = Functions(pid, target)
+        functions.analyse()
         yield from _rows(functions.modules, functions.table, functions.symbols, patterns)
     finally:
         target.close()

@@ -115,15 +115,15 @@ class Branches:
         return self._flows[row]
 
     def computed_jump_rows(self) -> list[int]:
-        """Functions with bytes that look like jmp r/m64 or a far jump, but not jmp [rip+disp]."""
+        """Functions with bytes that look like a jump to a register, sorted.
+
+        What a jump through memory loads is a pointer, and all of those are checked.
+        """
         functions = self._image.functions
         rows: set[int] = set()
         for start, code in self._codes:
-            at = np.flatnonzero(code[:-1] == 0xFF)
-            modrm = code[at + 1]
-            operation = modrm >> 3 & 7
-            at = at[((operation == 4) | (operation == 5)) & (modrm & 0xC7 != 0x05)]
-            rows.update(functions.containing(start + int(position)) for position in at)
+            at = np.flatnonzero((code[:-1] == 0xFF) & (code[1:] & 0xF8 == 0xE0))
+            rows.update(functions.containing(start + position) for position in at.tolist())
         return sorted(rows - {-1})
 
     def anchor_after(self, vaddr: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind
@@ -103,17 +104,27 @@ class JumpCheck:
         """A function and its cold parts, of which `row` is one: rows."""
         wholes = [row]
         if self._parts[row]:
-            wanted = self._branches.blank()
-            part = self._branches.flow(row)
-            wanted[part.start - self._branches.low :][: part.size] = True
-            found = self._branches.confirmed(self._branches.candidates_into(wanted))
-            rows = {self._row(source) for source, _ in found}
-            wholes = sorted(r for r in rows if r >= 0 and not self._parts[r])
+            wholes = sorted(self._jump_into.get(row, ()))
         family = dict.fromkeys((*wholes, row))
         for whole in wholes:
             reached = {self._row(target) for target in self._branches.flow(whole).targets}
             family |= dict.fromkeys(sorted(r for r in reached if r >= 0 and self._parts[r]))
         return list(family)
+
+    @cached_property
+    def _jump_into(self) -> dict[int, set[int]]:
+        """The functions that branch into each cold part with a computed jump, found together."""
+        wanted = self._branches.blank()
+        for row in self._branches.computed_jump_rows():
+            if self._parts[row]:
+                part = self._branches.flow(row)
+                wanted[part.start - self._branches.low :][: part.size] = True
+        into: dict[int, set[int]] = {}
+        for source, target in self._branches.confirmed(self._branches.candidates_into(wanted)):
+            home = self._row(source)
+            if home >= 0 and not self._parts[home]:
+                into.setdefault(self._row(target), set()).add(home)
+        return into
 
     def _row(self, vaddr: int) -> int:
         return self._image.functions.containing(vaddr)

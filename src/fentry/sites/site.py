@@ -54,6 +54,7 @@ class Reason(IntEnum):
     FOREIGN = 19
     CALL = 20
     LOOP = 21
+    NOT_ANALYSED = 22
 
     @property
     def text(self) -> str:
@@ -82,6 +83,7 @@ _TEXT = {
     Reason.NO_BYTES: "the file has no bytes there",
     Reason.CALL: "a call returns between the bytes to replace",
     Reason.LOOP: "a loop begins at the entry: each round would count as a call",
+    Reason.NOT_ANALYSED: "nobody has asked for this module yet",
     Reason.FOREIGN: "memory differs from the file: another tool changed it",
 }
 

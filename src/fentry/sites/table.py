@@ -66,6 +66,14 @@ class SiteTable:
         order = np.argsort(joined["ip"], kind="stable")
         return cls(**{name: column[order] for name, column in joined.items()})
 
+    def fill(self, module: int, bias: int, found: ModuleSites) -> None:
+        """Put the sites of one module, number `module` of build(), into its rows."""
+        rows = np.flatnonzero(self.module == module)
+        part = SiteTable.build([(bias, found)])
+        for name in SiteTable.__slots__:
+            if name not in ("ip", "module"):
+                getattr(self, name)[rows] = getattr(part, name)
+
     def __len__(self) -> int:
         return len(self.ip)
 

@@ -5,6 +5,7 @@ Not here: where the image is mapped (module.py), and whether a function can be t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from enum import IntEnum
 from functools import cached_property
@@ -108,20 +109,20 @@ class Functions:
 
     def containing(self, vaddr: int) -> int:
         """The row whose range holds an address, the last one to start if several do, else -1."""
-        row = int(np.searchsorted(self.rows["vaddr"], np.uint64(vaddr), "right")) - 1
-        while row >= 0 and vaddr >= self.ends[row]:
-            if vaddr >= self._reach[row]:
+        starts, ends, reach = self._bounds
+        row = bisect_right(starts, vaddr) - 1
+        while row >= 0 and vaddr >= ends[row]:
+            if vaddr >= reach[row]:
                 return -1
             row -= 1
         return row
 
     @cached_property
-    def _reach(self) -> NDArray[np.uint64]:
-        """The largest end of any row up to each: where a search backwards may stop."""
-        reach: NDArray[np.uint64] = (
-            np.maximum.accumulate(self.ends) if len(self.rows) else self.ends
-        )
-        return reach
+    def _bounds(self) -> tuple[list[int], list[int], list[int]]:
+        """Where each row starts and ends, and the largest end of any row up to it: there a search
+        backwards may stop. Lists: single look-ups in them are ten times as fast as in arrays."""
+        reach = np.maximum.accumulate(self.ends) if len(self.rows) else self.ends
+        return self.rows["vaddr"].tolist(), self.ends.tolist(), reach.tolist()
 
 
 def function_table(image: ElfImage) -> Functions:
