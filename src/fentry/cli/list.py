@@ -16,8 +16,7 @@ from fentry.session import Functions
 from fentry.sites.find import analyse
 from fentry.sites.site import SiteKind, reasons_by_value
 from fentry.sites.table import SiteTable
-from fentry.symbols.elf import ElfImage
-from fentry.symbols.module import Module, module_of_file
+from fentry.symbols.module import Module, module_of_file, open_image
 from fentry.symbols.table import SymbolTable
 
 
@@ -90,7 +89,7 @@ def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
 def _of_file(path: str, patterns: tuple[str, ...]) -> Iterator[Listed]:
     if not os.path.isfile(path):
         raise BadInput(f"no such file: {path}", remedy="-p PID for a process")
-    module = module_of_file(path, ElfImage.open(path))
+    module = module_of_file(path, open_image(path))
     table = SiteTable.build([(0, analyse(module.image))])
     yield from _rows([module], table, SymbolTable([module]), patterns)
 

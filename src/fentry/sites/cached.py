@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,9 @@ def analyse_cached(module: Module) -> ModuleSites:
     build_id = module.image.build_id
     if not build_id or module.image.memory_bias is not None:
         return analyse(module.image)
-    path = cache_folder() / f"{build_id}-{module.image.size}-v{ANALYSIS_VERSION}.sites"
+    names = zlib.crc32(rows.tobytes())  # debug files come and go
+    name = f"{build_id}-{module.image.size}-{names:08x}-v{ANALYSIS_VERSION}.sites"
+    path = cache_folder() / name
     found = _load(path)
     if found is None:
         found = analyse(module.image)

@@ -104,6 +104,8 @@ class ElfImage:
         self.data = memoryview(data).toreadonly()
         self.size = len(self.data)
         self.memory_bias = memory_bias
+        # symbol tables that belong to it and lie elsewhere (debug.py); set before others are asked
+        self.debug_symbols: list[SymbolArray] = []
         self._parse_header()
 
     @classmethod
@@ -243,16 +245,16 @@ class ElfImage:
 
     @cached_property
     def symbol_arrays(self) -> list[SymbolArray]:
-        """.symtab and .dynsym, in this order, as far as they exist."""
-        found = [
-            self._section_symbols(section)
-            for kind in (SHT_SYMTAB, SHT_DYNSYM)
-            for section in self.sections
-            if section.type == kind
-        ]
-        if not any(section.type == SHT_DYNSYM for section in self.sections):
-            found.extend(self._dynamic_symbols())
-        return found
+        """.symtab, what debug files have, .dynsym: in this order, as far as they exist."""
+        found = self.static_symbols + self.debug_symbols
+        dynamic = [s for s in self.sections if s.type == SHT_DYNSYM]
+        found += [self._section_symbols(section) for section in dynamic]
+        return found if dynamic else found + self._dynamic_symbols()
+
+    @cached_property
+    def static_symbols(self) -> list[SymbolArray]:
+        """.symtab, if there is one."""
+        return [self._section_symbols(s) for s in self.sections if s.type == SHT_SYMTAB]
 
     @cached_property
     def frames(self) -> NDArray[np.void]:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from fentry.errors import BadInput
 from fentry.process.maps import Mapping
 from fentry.process.proc import living
+from fentry.symbols.debug import find_symbols
 from fentry.symbols.elf import PF_X, PT_LOAD, PT_NOTE, ElfImage, Segment
 
 Read = Callable[[int, int], bytes]
@@ -66,6 +67,14 @@ def load_modules(pid: int, maps: Sequence[Mapping], read: Read) -> list[Module]:
             modules += _modules_of(pid, parts, read)
     modules += [m for mapping in maps if mapping.path == "[vdso]" for m in _vdso(mapping, read)]
     return sorted(modules, key=lambda module: module.base)
+
+
+def open_image(path: str) -> ElfImage:
+    """The image of a file with its debug file's symbols. Raises as ElfImage.open."""
+    image = ElfImage.open(path)
+    if not image.static_symbols:
+        image.debug_symbols = find_symbols(image, os.path.realpath(path))
+    return image
 
 
 def module_of_file(path: str, image: ElfImage) -> Module:
@@ -149,7 +158,8 @@ def _from_file(pid: int, mapping: Mapping) -> ElfImage | None:
             continue
         try:
             if _is_same_file(os.fstat(fd), mapping):
-                return _image(_Opened.at(fd), os.path.basename(mapping.path_undeleted))
+                path = mapping.path_undeleted
+                return _image(_Opened.at(fd), os.path.basename(path), path, f"{folder}/root")
         except BadInput:
             return None  # damaged where the target need not look: memory has what runs
         finally:
@@ -181,9 +191,12 @@ class _Opened:
 
 
 @lru_cache(maxsize=64)
-def _image(file: _Opened, name: str) -> ElfImage:
-    # Whoever attaches again, or to another process of the same program, has read its files.
-    return ElfImage.from_file(file.fd, name=name)
+def _image(file: _Opened, name: str, path: str, root: str) -> ElfImage:
+    # Whoever attaches again has read its files.
+    image = ElfImage.from_file(file.fd, name=name)
+    if not image.static_symbols:
+        image.debug_symbols = find_symbols(image, path, root)
+    return image
 
 
 def _is_same_file(found: os.stat_result, mapping: Mapping) -> bool:
