@@ -11,7 +11,7 @@ DEV := $(VENV)/.ready-$(PLACE)-dev
 PYTEST_OPTIONS ?=
 CODE := src tests bench tools
 
-.PHONY: help setup demo test unit check fix bench promises size clean machine-demo machine-test
+.PHONY: help setup demo test unit check fix bench coverage promises size clean machine-demo machine-test
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ fix: $(DEV) ## format, and repair what the linter can
 
 bench: $(DEV) machine-test ## measure what the README claims, each beside its floor
 	@for file in bench/bench_*.py; do $(RUN) $$file || exit 1; done
+
+coverage: $(DEV) ## how many functions of Debian's files can be traced; writes docs/coverage.md
+	@$(RUN) bench/coverage.py
 
 promises: $(DEV) machine-test ## every promise at full count; writes docs/promises.log
 	@$(RUN) -m tests.promises --full

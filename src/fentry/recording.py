@@ -8,6 +8,7 @@ import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from types import TracebackType
 
 import numpy as np
@@ -15,7 +16,14 @@ from numpy.typing import NDArray
 
 from fentry import __version__
 from fentry.dispatch.ops import Ops
-from fentry.errors import FentryError, LockError, StopTimeout, TargetGone, TraceFileError
+from fentry.errors import (
+    FentryError,
+    LockError,
+    PatchError,
+    StopTimeout,
+    TargetGone,
+    TraceFileError,
+)
 from fentry.events.clock import ClockPair
 from fentry.formats.tracefile import CpuLosses, Symbol, Task, TraceMeta, TraceWriter
 from fentry.formats.tracefile import Module as TraceModule
@@ -39,6 +47,7 @@ _CALM_FILL = 0.06
 # clock, then more and more rarely.
 _FIRST_CHORES_S = 0.02
 _CHORES_S = 0.5
+_MODULES_S = 0.01  # how often it is looked whether modules were loaded or unloaded
 _NAMES_AT_ONCE = 2048  # some milliseconds of work between two looks at the ring
 
 
@@ -115,9 +124,13 @@ class Recording:
         self._chores_s = _FIRST_CHORES_S
         self._due = 0.0
         self._look_s = _SHORTEST_LOOK_S
+        self._next_modules = 0.0
+        self._modules_ns = time.monotonic_ns()
+        self._nr_modules = len(session.functions.modules)
+        self._ops = ops
         table = session.functions.table
         self._traced = table.ip[ops.members & table.traceable]
-        self._names: Iterator[None] | None = self._write_names()
+        self._names: Iterator[None] | None = self._write_names(session.functions.modules, 0)
         self.summary.functions = len(self._traced)
         self.summary.refused = int(ops.members.sum()) - len(self._traced)
 
@@ -158,6 +171,8 @@ class Recording:
                 self._due = time.monotonic() + _DUE_S
             if now >= self._next_chores:
                 self._chores()
+            if now >= self._next_modules:
+                self._follow_modules()
             self.summary.why_ended = self._why_end(until, now, stopped)
             if self.summary.why_ended:
                 return
@@ -196,6 +211,34 @@ class Recording:
     def _write_batch(self, batch: Batch) -> None:
         records = np.ascontiguousarray(batch.records)
         self._writer.write_records(batch.cpu, batch.first, records.view(np.uint8).data)
+
+    def _follow_modules(self) -> None:
+        # What was loaded is traced from here on; the event says since when it may have run.
+        looked_ns, self._modules_ns = self._modules_ns, time.monotonic_ns()
+        self._next_modules = time.monotonic() + _MODULES_S
+        try:
+            fresh = self.session.follow_modules()
+        except (TargetGone, LockError, StopTimeout, PatchError):
+            return  # it has ended, or another has it; else the next look tries again
+        if not fresh:
+            return
+        functions = self.session.functions
+        table = functions.table
+        chosen = self._ops.members & table.traceable
+        numbers = {id(module): number for number, module in enumerate(functions.modules)}
+        own = np.isin(table.module, [numbers[id(module)] for module in fresh])
+        self._traced = np.union1d(self._traced, table.ip[chosen])
+        self.summary.functions += int((chosen & own).sum())
+        self.summary.refused += int((self._ops.members & own & ~table.traceable).sum())
+        self._writer.write_event(
+            "modules",
+            time.monotonic_ns(),
+            loaded=[module.path for module in fresh],
+            not_before_ns=looked_ns,
+            functions=int((chosen & own).sum()),
+        )
+        first, self._nr_modules = self._nr_modules, self._nr_modules + len(fresh)
+        self._names = chain(self._names or (), self._write_names(fresh, first))
 
     def _chores(self) -> None:
         self._next_chores = time.monotonic() + self._chores_s
@@ -246,13 +289,13 @@ class Recording:
             self._names = None
         return self._names is not None
 
-    def _write_names(self) -> Iterator[None]:
-        modules = self.session.functions.modules
+    def _write_names(self, modules: Sequence[Module], first: int) -> Iterator[None]:
+        # `first`: the number of the first of them in the file.
         self._writer.write_modules(
             [TraceModule(m.path, m.image.build_id, m.base, m.text_high) for m in modules]
         )
         for traced in (True, False) if self._has_parents else (True,):
-            for number, module in enumerate(modules):
+            for number, module in enumerate(modules, first):
                 ips = module.image.functions.rows["vaddr"] + np.uint64(module.bias % (1 << 64))
                 rows = np.flatnonzero(np.isin(ips, self._traced) == traced)
                 for start in range(0, len(rows), _NAMES_AT_ONCE):

@@ -24,7 +24,15 @@ from fentry.dispatch.detach import (
 )
 from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.plan import make_plan
-from fentry.errors import BadInput, FentryError, LockError, RegionError, SymbolNotFound, TargetGone
+from fentry.errors import (
+    BadInput,
+    FentryError,
+    LockError,
+    PatchError,
+    RegionError,
+    SymbolNotFound,
+    TargetGone,
+)
 from fentry.process.maps import read_maps
 from fentry.process.proc import command_of, possible_cpus
 from fentry.process.shared import SharedMemory
@@ -43,7 +51,8 @@ from fentry.sites.patcher import POKE_BYTES, mismatches
 from fentry.sites.site import Reason, SiteKind, reasons_by_value, refuse_all
 from fentry.sites.table import SiteTable
 from fentry.symbols.ifuncs import implementations
-from fentry.symbols.module import Module, load_modules
+from fentry.symbols.link_map import LinkMap
+from fentry.symbols.module import Module, code_of, load_modules
 from fentry.symbols.table import SymbolTable
 from fentry.trampolines.arena import Arena, neighbourhoods
 from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
@@ -56,6 +65,7 @@ STATIC_TID_OFFSETS = {"__libc_setup_tls": 0x2D0, "__init_tp": 0x30}
 
 _HELD_BACK_S = 0.25
 _SPARE_SITES = 4096
+_MOST_LOOKS = 8  # at modules that come and go meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +78,32 @@ class Options:
     max_stop_s: float = MAX_STOP_S
 
 
+class _ModulesChanged(PatchError):
+    """The linker's list is not what it was when the functions were looked for."""
+
+
 class Functions:
     """The functions of a target: modules, names, sites. Made without touching the target.
 
     The sites of a module are looked for when somebody asks for one of its functions (match), or
-    for all (analyse).
+    for all (analyse). Modules of `before` that are unloaded by now stay, without sites, so that
+    what was seen of them has a name; unless something else lies there.
     """
 
-    def __init__(self, pid: int, target: Target) -> None:
-        self.modules: list[Module] = load_modules(pid, read_maps(pid), target.memory.read_some)
+    def __init__(self, pid: int, target: Target, before: Functions | None = None) -> None:
+        maps = read_maps(pid)
+        self.modules: list[Module] = load_modules(pid, maps, target.memory.read_some)
+        self.code = code_of(maps)
+        loaded = {module.key for module in self.modules}
+        known = before.loaded_keys if before else loaded
+        self.fresh = [module for module in self.modules if module.key not in known]
+        self.has_changed = loaded != known
+        self._nr_loaded = len(self.modules)
+        self.modules += [
+            module
+            for module in (before.modules if before else [])
+            if module.key not in loaded and not any(map(module.overlaps, self.modules))
+        ]
         self.symbols = SymbolTable(
             self.modules, implementations(self.modules, target.memory.read_some)
         )
@@ -87,7 +114,19 @@ class Functions:
                 for module, own in zip(self.modules, rows, strict=True)
             ]
         )
-        self._pending = set(range(len(self.modules)))
+        self._pending = set(range(self._nr_loaded))
+        self.refuse_unloaded()
+
+    @property
+    def loaded_keys(self) -> set[tuple[str, int, str]]:
+        """Which modules are loaded."""
+        return {module.key for module in self.modules[: self._nr_loaded]}
+
+    def refuse_unloaded(self) -> None:
+        """Nothing of modules that are no longer loaded can be patched."""
+        gone = self.table.module >= self._nr_loaded
+        self.table.kind[gone] = SiteKind.REFUSED
+        self.table.reason[gone] = Reason.UNLOADED
 
     def analyse(self, chosen: NDArray[np.bool_] | None = None) -> None:
         """Find the sites of all modules, or of those of the `chosen` functions: bool[n]."""
@@ -116,15 +155,18 @@ class Functions:
                 return offset
         return None
 
-    def match(self, wanted: Sequence[str], notrace: Sequence[str]) -> NDArray[np.bool_]:
+    def match(
+        self, wanted: Sequence[str], notrace: Sequence[str], *, lenient: bool = False
+    ) -> NDArray[np.bool_]:
         """Which functions the patterns choose: bool[n] over the table's rows. Finds their sites.
 
-        Raises SymbolNotFound when a wanted pattern matches nothing, BadInput when malformed.
+        Raises SymbolNotFound when a wanted pattern matches nothing and unless `lenient`, BadInput
+        when malformed.
         """
         chosen = np.zeros(len(self.table), np.bool_)
         for pattern in wanted or ("*",):
             found = self._matches(pattern)
-            if not found.any():
+            if not found.any() and not lenient:
                 near = self.symbols.near(pattern)
                 raise SymbolNotFound(
                     f"no function matches {pattern!r}",
@@ -163,6 +205,8 @@ class Session:
         self.parked_bytes = 0
         self.foreign: tuple[int, ...] = ()
         self._detached = False
+        self._unapplied = False
+        self._old_keys: dict[int, int] = {}
         self._next_id = 1
         self._ops_rows: dict[int, int] = {}
         self._reader: Reader | None = None
@@ -178,7 +222,7 @@ class Session:
                 # What dead controllers left, or a parent's tracing after a fork. First: the
                 # analysis may have to read memory.
                 undo(self.target, from_living=False)
-            self.functions = Functions(pid, self.target)
+            self.functions, self._link_map = self._look_at_modules()
             if adopting:
                 self._adopt()
             else:
@@ -223,6 +267,15 @@ class Session:
             self.region.own()
         self._make_dispatcher(cpu)
 
+    def _look_at_modules(self, before: Functions | None = None) -> tuple[Functions, LinkMap]:
+        # The functions, and the linker's list as it was while they were looked for.
+        for _ in range(_MOST_LOOKS):
+            functions = Functions(self.pid, self.target, before)
+            link_map = LinkMap(functions.modules, self.target.memory.read_some)
+            if code_of(read_maps(self.pid)) == functions.code:
+                break
+        return functions, link_map
+
     def _make_dispatcher(self, cpu: CpuTraits) -> None:
         header = self.region.registry.header
         self._control = int(header["control_address"])
@@ -231,9 +284,12 @@ class Session:
         if tid_offset is None and cpu.fsgsbase and self.functions.is_static:
             tid_offset = self.functions.static_tid_offset()
         self._traits = Traits(cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset)
+        self._dispatcher = self._new_dispatcher()
+
+    def _new_dispatcher(self) -> Dispatcher:
         # Moved instructions refer to the data of their module as well.
         near, member = neighbourhoods([m.span for m in self.functions.modules])
-        self._dispatcher = Dispatcher(
+        return Dispatcher(
             self.target, self.region, self.functions.table, self._traits,
             [Arena(n) for n in near], member,
         )  # fmt: skip
@@ -377,13 +433,50 @@ class Session:
         """Change which functions registered ops see, in one transaction."""
         members = self.functions.match(wanted, notrace)
         self._refuse_foreign(members)
-        before = ops.filter, ops.notrace, ops.members
+        before = ops.filter, ops.notrace
         ops.filter, ops.notrace, ops.members = tuple(wanted), tuple(notrace), members
         try:
             self._apply(before=lambda: self._write_ops(ops, State.LIVE))
         except FentryError:
-            ops.filter, ops.notrace, ops.members = before
+            ops.filter, ops.notrace = before
+            ops.members = self.functions.match(*before, lenient=True)
             raise
+
+    def follow_modules(self) -> list[Module]:
+        """Trace what has been loaded since by the filters of all ops; the new modules.
+
+        Nothing is done, and nothing of the target but a list read, where nothing was loaded or
+        unloaded. Raises as register(); then it may be tried again.
+        """
+        if self._link_map.has_changed():
+            self._take_over()
+        if not self._unapplied:
+            return []
+        self._apply(before=self._write_all_ops)
+        self._unapplied = False
+        return self.functions.fresh
+
+    def _take_over(self) -> None:
+        # The ops see what is loaded now; the registry says what is patched already, as when
+        # another controller goes on.
+        functions, self._link_map = self._look_at_modules(self.functions)
+        if not functions.has_changed:
+            return
+        keys, ips = self.keys()
+        self._old_keys.update(zip(keys.tolist(), ips.tolist(), strict=True))
+        members = [functions.match(o.filter, o.notrace, lenient=True) for o in self.ops.values()]
+        self.functions, self._unapplied = functions, True
+        self._dispatcher = self._new_dispatcher()
+        functions.analyse_at(self.region.registry.sites["ip"].astype(np.uint64))
+        self._dispatcher.adopt()
+        functions.refuse_unloaded()
+        for ops, chosen in zip(self.ops.values(), members, strict=True):
+            ops.members = chosen
+            self._refuse_foreign(chosen)
+
+    def _write_all_ops(self) -> None:
+        for ops in self.ops.values():
+            self._write_ops(ops, State.LIVE)
 
     def _refuse_foreign(self, members: NDArray[np.bool_]) -> None:
         # Sites where a breakpoint, a uprobe or another tracer has changed the text already.
@@ -401,8 +494,24 @@ class Session:
         return reasons_by_value()[int(reasons[0])].text if len(reasons) else ""
 
     def _apply(self, **written: Callable[[], None]) -> None:
-        plan = make_plan(list(self.ops.values()), self.functions.table.traceable)
-        self._dispatcher.apply(plan, self._body, **written)
+        for attempt in range(_MOST_LOOKS):
+            plan = make_plan(list(self.ops.values()), self.functions.table.traceable)
+            try:
+                self._dispatcher.apply(plan, self._body, verify=self._refuse_stale, **written)
+                return
+            except _ModulesChanged:
+                if attempt == _MOST_LOOKS - 1:
+                    raise
+                self._take_over()
+
+    def _refuse_stale(self) -> None:
+        # Inside the stop: where a module lay when its functions were looked for, another may be.
+        if self._link_map.has_changed():
+            raise _ModulesChanged(
+                f"process {self.pid} loads or unloads libraries all the time",
+                cause="what was to be patched is no longer there",
+                remedy="try again",
+            )
 
     def _body(self, number: int) -> Body:
         ops = self.ops[number]
@@ -592,7 +701,9 @@ class Session:
 
     def keys(self) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
         """Site keys that records may hold, and the ips they stand for."""
-        return self._dispatcher.keys()
+        keys, ips = self._dispatcher.keys()
+        found = self._old_keys | dict(zip(keys.tolist(), ips.tolist(), strict=True))
+        return np.array(list(found), np.uint32), np.array(list(found.values()), np.uint64)
 
 
 def attach(pid: int, options: Options | None = None) -> Session:

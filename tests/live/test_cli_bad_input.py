@@ -161,7 +161,7 @@ def test_a_process_that_is_not_dumpable(account: Account, folder: Path) -> None:
     ("pattern", "code", "what"),
     [
         ("f_plian", 5, "no function matches 'f_plian'"),
-        ("f_loop_into", 5, "none of the 1 functions that match can be traced"),
+        ("f_loop_at_one", 5, "none of the 1 functions that match can be traced"),
         ("nosuchmodule!f_plain", 5, "no function matches 'nosuchmodule!f_plain'"),
         ("libc!", 2, "malformed pattern"),
         ("!f_plain", 2, "malformed pattern"),

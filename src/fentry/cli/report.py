@@ -21,10 +21,11 @@ from fentry.cli.options import patterns
 from fentry.errors import FentryError
 from fentry.events.columns import Events
 from fentry.formats import text
-from fentry.formats.symbol_names import SymbolNames
+from fentry.formats.symbol_names import SymbolNames, printable
 from fentry.formats.table import FunctionCounts, count_json, count_table
 from fentry.formats.task_names import TaskNames
 from fentry.formats.tracefile import TraceReader
+from fentry.formats.tracefile_payloads import Json
 from fentry.symbols.table import split_pattern
 
 DEFAULT_INPUT = "trace.fentry"
@@ -198,6 +199,20 @@ def _report_totals(trace: TraceReader, shown: int) -> None:
             parts.append(f"{count} {word}")
     parts.append(_damage_in_short(trace))
     click.echo(", ".join(parts), err=True)
+    for event in trace.events:
+        if event.get("kind") == "modules":
+            click.echo(_gap_of(event), err=True)
+
+
+def _gap_of(event: dict[str, Json]) -> str:
+    # What of a library that was loaded later may be missing.
+    loaded, functions = event.get("loaded"), event.get("functions")
+    times = event.get("time_ns"), event.get("not_before_ns")
+    numbers = [value for value in times if isinstance(value, int)]
+    names = [os.path.basename(str(path)) for path in loaded] if isinstance(loaded, list) else []
+    shown = printable(", ".join(names).encode("utf-8", "replace"))
+    late = f" up to {(numbers[0] - numbers[1]) / 1e6:.0f} ms after it" if len(numbers) == 2 else ""
+    return f"{shown.decode()} loaded meanwhile: {functions} functions traced from{late}"
 
 
 def _only_unfinished(trace: TraceReader) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import shutil
 import sys
@@ -31,7 +32,7 @@ from fentry.cli.options import (
     pid_option,
 )
 from fentry.dispatch.ops import Callback, Ops
-from fentry.errors import FentryError
+from fentry.errors import FentryError, LockError, PatchError, StopTimeout, TargetGone
 from fentry.formats.table import FunctionCount, count_json, count_table
 from fentry.process.proc import list_tids
 from fentry.session import Options, Session
@@ -71,7 +72,6 @@ def stat(
         with Attached(pid, command, options) as attached:
             session = attached.session
             session.register(ops)
-            chosen = ops.members.copy()
             announce(attached, ops, "counting")
             attached.let_go()
             until = time.monotonic() + seconds if seconds is not None else None
@@ -83,6 +83,7 @@ def stat(
         else:
             width = shutil.get_terminal_size((100, 25)).columns
             click.echo(count_table(rows, width=width), nl=False)
+        chosen = ops.members
         traced = int((chosen & session.functions.table.traceable).sum())
         click.echo(_final_line(session, total, traced, int(chosen.sum()) - traced, why), err=True)
         if problem is not None:
@@ -100,6 +101,8 @@ def _wait(session: Session, until: float | None, interruption: Interruption) -> 
         select.select([session.pidfd, interruption.fileno()], [], [], min(left, _LOOK_S))
         if why := session.why_over():
             return why
+        with contextlib.suppress(TargetGone, LockError, StopTimeout, PatchError):
+            session.follow_modules()  # or the next look tries again, or tells why it is over
     return interruption.reason
 
 

@@ -230,13 +230,15 @@ class Dispatcher:
         plan: Plan,
         body_of: BodyOf,
         *,
+        verify: Callable[[], None] = _nothing,
         before: Callable[[], None] = _nothing,
         after: Callable[[], None] = _nothing,
     ) -> int:
         """Bring the target to `plan`; how many sites changed.
 
-        `before` and `after` are called inside the stop, to write what else the registry is to
-        say: of ops that come before the changes, of ops that go after them.  All or nothing:
+        All three are called inside the stop: `verify` first of all, to raise when the plan is out
+        of date; `before` and `after` to write what else the registry is to say, of ops that come
+        before the changes, of ops that go after them.  All or nothing:
         raises PatchError, LockError, TargetGone, StopTimeout with every site as it was.
         """
         self.check_owner()
@@ -253,6 +255,7 @@ class Dispatcher:
         try:
             change = self._prepare(sites, wanted[sites], body_of)
             with self.owned() as halt:
+                verify()
                 self._free_parked(halt)
                 writing = True
                 before()

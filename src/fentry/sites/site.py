@@ -55,6 +55,7 @@ class Reason(IntEnum):
     CALL = 20
     LOOP = 21
     NOT_ANALYSED = 22
+    UNLOADED = 23
 
     @property
     def text(self) -> str:
@@ -83,6 +84,7 @@ _TEXT = {
     Reason.NO_BYTES: "the file has no bytes there",
     Reason.CALL: "a call returns between the bytes to replace",
     Reason.LOOP: "a loop begins at the entry: each round would count as a call",
+    Reason.UNLOADED: "its module is no longer loaded",
     Reason.NOT_ANALYSED: "nobody has asked for this module yet",
     Reason.FOREIGN: "memory differs from the file: another tool changed it",
 }

@@ -44,6 +44,16 @@ class Module:
     is_vdso: bool = False
 
     @property
+    def key(self) -> tuple[str, int, str]:
+        """What tells it from others, and from itself when it is loaded again elsewhere."""
+        return self.path, self.base, self.image.build_id
+
+    def overlaps(self, other: Module) -> bool:
+        """Whether both have addresses in common."""
+        (low, high), (other_low, other_high) = self.span, other.span
+        return low < other_high and other_low < high
+
+    @property
     def span(self) -> tuple[int, int]:
         """From the first to behind the last byte of code and data (target addresses)."""
         loads = [s for s in self.image.segments if s.type == PT_LOAD]
@@ -67,6 +77,11 @@ def load_modules(pid: int, maps: Sequence[Mapping], read: Read) -> list[Module]:
             modules += _modules_of(pid, parts, read)
     modules += [m for mapping in maps if mapping.path == "[vdso]" for m in _vdso(mapping, read)]
     return sorted(modules, key=lambda module: module.base)
+
+
+def code_of(maps: Sequence[Mapping]) -> list[tuple[int, int, int, str]]:
+    """Which files are mapped as code, and where: (start, end, inode, path)."""
+    return [(m.start, m.end, m.inode, m.path) for m in maps if m.executable and m.inode]
 
 
 def open_image(path: str) -> ElfImage:

@@ -95,16 +95,12 @@ class SymbolTable:
         some = [known for known in self._known if plain[:2] in known][:_NEAR_LIMIT]
         near = difflib.get_close_matches(plain, some, n, 0.6)
         resolver = plain + RESOLVER  # of a function that nobody has asked for yet
-        return [resolver, *near][:n] if resolver in self._every else near
+        return [resolver, *near][:n] if plain and len(self.match(resolver)) else near
 
     @cached_property
     def _known(self) -> list[str]:
         names = {name for module in self.modules for name in module.image.functions.names}
         return sorted(names.union(*self._also.values()))
-
-    @cached_property
-    def _every(self) -> frozenset[str]:
-        return frozenset(self._known)
 
     def _matches(self, module: Module, regex: object) -> NDArray[np.uint64]:
         functions = module.image.functions

@@ -1,0 +1,77 @@
+"""What the dynamic linker of a process has loaded: whether that has changed.
+
+Reads the linker's own list from the target's memory: DT_DEBUG of the program leads to struct
+r_debug, that to a chain of struct link_map (System V gABI, "Dynamic Linking"; glibc's link.h, musl
+has the same). Costs the target nothing. Not here: what the modules are (module.py).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from fentry.symbols.elf import PT_DYNAMIC, ElfImage
+from fentry.symbols.module import Module, Read
+
+_DT_DEBUG = 21
+_PT_INTERP = 3
+_R_DEBUG = struct.Struct("<i4xQQi4xQ")  # r_version, r_map, r_brk, r_state, r_ldbase
+_LINK_MAP = struct.Struct("<QQQQQ")  # l_addr, l_name, l_ld, l_next, l_prev
+_RT_CONSISTENT = 0
+_MOST_NODES = 4096
+
+Chain = tuple[tuple[int, int, int], ...]
+
+
+class LinkMap:
+    """Looks at the list of one process; `read(address, count)` gives what is mapped of it."""
+
+    def __init__(self, modules: Sequence[Module], read: Read) -> None:
+        self._read = read
+        self._pointer = _debug_pointer(modules, read)
+        self._seen = self._chain()
+
+    def has_changed(self) -> bool:
+        """Whether something was loaded or unloaded since this was made; False while the linker is
+        at it: then nothing else can take the place of what is going."""
+        found = self._chain()
+        return found is not None and found != self._seen
+
+    def _chain(self) -> Chain | None:
+        """(node, l_addr, l_ld) of all nodes; None where the list is not to be understood now."""
+        raw = self._read(self._pointer, 8) if self._pointer else b""
+        head = self._read(int.from_bytes(raw, "little"), _R_DEBUG.size) if any(raw) else b""
+        if len(head) < _R_DEBUG.size:
+            return None
+        _, node, _, state, _ = _R_DEBUG.unpack(head)
+        if state != _RT_CONSISTENT:
+            return None
+        found: list[tuple[int, int, int]] = []
+        while node and len(found) < _MOST_NODES:
+            raw = self._read(node, _LINK_MAP.size)
+            if len(raw) < _LINK_MAP.size:
+                return None
+            address, _, dynamic, following, _ = _LINK_MAP.unpack(raw)
+            found.append((node, address, dynamic))
+            node = following
+        return tuple(found)
+
+
+def _debug_pointer(modules: Sequence[Module], read: Read) -> int:
+    """The address of the program's DT_DEBUG value; 0 if it has none (a static program)."""
+    for module in modules:
+        if any(segment.type == _PT_INTERP for segment in module.image.segments):
+            place = _entry(module.image, _DT_DEBUG, module.bias, read)
+            if place and not module.name.startswith("ld-"):
+                return place
+    return 0
+
+
+def _entry(image: ElfImage, tag: int, bias: int, read: Read) -> int:
+    for segment in image.segments:
+        if segment.type == PT_DYNAMIC:
+            raw = read(segment.vaddr + bias, segment.memory_size)
+            for number, (found, _) in enumerate(struct.iter_unpack("<QQ", raw[: len(raw) & ~15])):
+                if found == tag:
+                    return segment.vaddr + bias + 16 * number + 8
+    return 0
