@@ -46,22 +46,17 @@ from fentry.region.registry import find_registry
 from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
 from fentry.ring.layout import MODE_DISCARD
 from fentry.ring.reader import Batch, Reader, Stats
-from fentry.sites.cached import analyse_cached
+from fentry.sites.functions import Functions
 from fentry.sites.patcher import POKE_BYTES, mismatches
-from fentry.sites.site import Reason, SiteKind, reasons_by_value, refuse_all
-from fentry.sites.table import SiteTable
-from fentry.symbols.ifuncs import implementations
+from fentry.sites.site import Reason, SiteKind, reasons_by_value
 from fentry.symbols.link_map import LinkMap
-from fentry.symbols.module import Module, code_of, load_modules
-from fentry.symbols.table import SymbolTable
+from fentry.symbols.module import Module, code_of
 from fentry.trampolines.arena import Arena, neighbourhoods
 from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
 
 BUFFER_BYTES = 8 << 20
 COUNT_SLOTS = 8
 
-# struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
-STATIC_TID_OFFSETS = {"__libc_setup_tls": 0x2D0, "__init_tp": 0x30}
 
 _HELD_BACK_S = 0.25
 _SPARE_SITES = 4096
@@ -80,111 +75,6 @@ class Options:
 
 class _ModulesChanged(PatchError):
     """The linker's list is not what it was when the functions were looked for."""
-
-
-class Functions:
-    """The functions of a target: modules, names, sites. Made without touching the target.
-
-    The sites of a module are looked for when somebody asks for one of its functions (match), or
-    for all (analyse). Modules of `before` that are unloaded by now stay, without sites, so that
-    what was seen of them has a name; unless something else lies there.
-    """
-
-    def __init__(self, pid: int, target: Target, before: Functions | None = None) -> None:
-        maps = read_maps(pid)
-        self.modules: list[Module] = load_modules(pid, maps, target.memory.read_some)
-        self.code = code_of(maps)
-        loaded = {module.key for module in self.modules}
-        known = before.loaded_keys if before else loaded
-        self.fresh = [module for module in self.modules if module.key not in known]
-        self.has_changed = loaded != known
-        self._nr_loaded = len(self.modules)
-        self.modules += [
-            module
-            for module in (before.modules if before else [])
-            if module.key not in loaded and not any(map(module.overlaps, self.modules))
-        ]
-        self.symbols = SymbolTable(
-            self.modules, implementations(self.modules, target.memory.read_some)
-        )
-        rows = [module.image.functions.rows for module in self.modules]
-        self.table = SiteTable.build(
-            [
-                (module.bias, refuse_all(own["vaddr"], own["size"], Reason.NOT_ANALYSED))
-                for module, own in zip(self.modules, rows, strict=True)
-            ]
-        )
-        self._pending = set(range(self._nr_loaded))
-        self.refuse_unloaded()
-
-    @property
-    def loaded_keys(self) -> set[tuple[str, int, str]]:
-        """Which modules are loaded."""
-        return {module.key for module in self.modules[: self._nr_loaded]}
-
-    def refuse_unloaded(self) -> None:
-        """Nothing of modules that are no longer loaded can be patched."""
-        gone = self.table.module >= self._nr_loaded
-        self.table.kind[gone] = SiteKind.REFUSED
-        self.table.reason[gone] = Reason.UNLOADED
-
-    def analyse(self, chosen: NDArray[np.bool_] | None = None) -> None:
-        """Find the sites of all modules, or of those of the `chosen` functions: bool[n]."""
-        wanted = self.table.module if chosen is None else self.table.module[chosen]
-        for number in self._pending.intersection(np.unique(wanted).tolist()):
-            module = self.modules[number]
-            self.table.fill(number, module.bias, analyse_cached(module))
-            self._pending.discard(number)
-
-    def analyse_at(self, ips: NDArray[np.uint64]) -> None:
-        """Find the sites of the modules that have functions at these ips."""
-        rows = self.table.rows_of(ips)
-        chosen = np.zeros(len(self.table), np.bool_)
-        chosen[rows[rows >= 0]] = True
-        self.analyse(chosen)
-
-    @property
-    def is_static(self) -> bool:
-        """Whether the target has no dynamic linker: it may not have set up its threads yet."""
-        return not any(module.short.startswith(("ld-", "libc")) for module in self.modules)
-
-    def static_tid_offset(self) -> int | None:
-        """Where its C library will keep a thread's tid, told by a function that only it has."""
-        for name, offset in STATIC_TID_OFFSETS.items():
-            if len(self.symbols.match(name)):
-                return offset
-        return None
-
-    def match(
-        self, wanted: Sequence[str], notrace: Sequence[str], *, lenient: bool = False
-    ) -> NDArray[np.bool_]:
-        """Which functions the patterns choose: bool[n] over the table's rows. Finds their sites.
-
-        Raises SymbolNotFound when a wanted pattern matches nothing and unless `lenient`, BadInput
-        when malformed.
-        """
-        chosen = np.zeros(len(self.table), np.bool_)
-        for pattern in wanted or ("*",):
-            found = self._matches(pattern)
-            if not found.any() and not lenient:
-                near = self.symbols.near(pattern)
-                raise SymbolNotFound(
-                    f"no function matches {pattern!r}",
-                    near=tuple(near),
-                    cause="no module of the target has it",
-                    remedy=f"near names: {', '.join(near)}" if near else "fentry list -p PID",
-                )
-            chosen |= found
-        for pattern in notrace:
-            chosen &= ~self._matches(pattern)
-        self.analyse(chosen)
-        return chosen
-
-    def _matches(self, pattern: str) -> NDArray[np.bool_]:
-        rows = self.table.rows_of(np.asarray(self.symbols.match(pattern), np.uint64))
-        found = np.zeros(len(self.table), np.bool_)
-        found[rows[rows >= 0]] = True
-        return found
 
 
 class Session:
@@ -687,10 +577,11 @@ class Session:
         """Why this session can see nothing any more, in words for people; "" while it can."""
         if select.select([self.pidfd], [], [], 0)[0]:
             return "the process ended"
+        was_detached = self.was_detached()  # first: an exec in between is none
         if not self.target.is_alive():
             ending = self.target.is_ending()
             return "the process ended" if ending else "the process replaced itself by exec"
-        return "another controller detached it" if self.was_detached() else ""
+        return "another controller detached it" if was_detached else ""
 
     def was_detached(self) -> bool:
         """Whether another controller has removed or taken the region."""

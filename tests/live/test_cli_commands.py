@@ -175,7 +175,7 @@ def test_list_counts_every_function_once(account: Account, target: Target) -> No
     assert rows["f_plain"] == ""
     assert rows["f_loop_at_one"] != ""
     assert len(rows) == 19
-    assert "15 traceable + 1 refused = 16" in done.err
+    assert "18 traceable + 1 refused = 19" in done.err
 
 
 def test_list_of_a_file_needs_no_process(account: Account) -> None:

@@ -14,7 +14,8 @@ from tests.support.process import start
 from tests.support.unprivileged import Account
 
 from fentry.process.target import Target
-from fentry.session import Functions, attach
+from fentry.session import attach
+from fentry.sites.functions import Functions
 
 PYTHON = """
 import ctypes, json, sys

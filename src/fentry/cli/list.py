@@ -12,8 +12,8 @@ import click
 
 from fentry.errors import BadInput, SymbolNotFound
 from fentry.process.target import Target
-from fentry.session import Functions
 from fentry.sites.find import analyse
+from fentry.sites.functions import Functions
 from fentry.sites.site import SiteKind, reasons_by_value
 from fentry.sites.table import SiteTable
 from fentry.symbols.module import Module, module_of_file, open_image

@@ -130,6 +130,7 @@ def function_table(image: ElfImage) -> Functions:
     symbols, tables, strings = _code_symbols(image)
     kind = symbols["info"] & 15
     is_function = (kind == _STT_FUNC) | (kind == _STT_GNU_IFUNC)
+    is_function &= ~_repeated(image, symbols, tables, is_function)
     rows, aliases = _one_row_an_address(symbols[is_function], tables[is_function], strings)
     others = symbols[~is_function & (kind == _STT_NOTYPE)]
     rows, aliases = _add_frames(
@@ -169,6 +170,31 @@ def _code_symbols(image: ElfImage) -> tuple[NDArray[np.void], NDArray[np.uint8],
     return np.concatenate(kept), np.concatenate(tables), strings
 
 
+def _repeated(
+    image: ElfImage,
+    symbols: NDArray[np.void],
+    tables: NDArray[np.uint8],
+    is_function: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Which symbols of .dynsym the file's own .symtab has as well, bool[n].
+
+    All of them, where .symtab has as many at that address: strip removes it as a whole. Looking
+    at their names would take most of the time of an attach.
+    """
+    dynamic = tables >= len(image.static_symbols) + len(image.debug_symbols)
+    repeated = np.zeros(len(symbols), bool)
+    if not image.static_symbols or not dynamic.any():
+        return repeated
+    own = np.sort(symbols["value"][is_function & (tables < len(image.static_symbols))])
+    chosen = is_function & dynamic
+    values, back, counts = np.unique(
+        symbols["value"][chosen], return_inverse=True, return_counts=True
+    )
+    there = np.searchsorted(own, values, "right") - np.searchsorted(own, values, "left")
+    repeated[chosen] = (there >= counts)[back]
+    return repeated
+
+
 def _in_code(image: ElfImage, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
     inside = np.zeros(len(vaddr), bool)
     for segment in image.executable:
@@ -189,41 +215,44 @@ def _one_row_an_address(
     first = np.flatnonzero(np.diff(rows["vaddr"], prepend=np.uint64(2**64 - 1)) != 0)
     last = np.append(first[1:], len(rows)) if len(first) else first
     chosen = rows[first]
+    chosen["size"] = _smallest(rows["size"], first)
+    chosen["kind"] = np.maximum.reduceat(rows["kind"], first) if len(first) else []
+    columns = [rows[field].tolist() for field in ("resolver", "bind", "table", "name")]
     aliases: dict[int, list[str]] = {}
-    for row in np.flatnonzero(last - first > 1).tolist():
-        group = rows[first[row] : last[row]]
-        chosen[row], names = _merge(group, strings)
+    many = np.flatnonzero(last - first > 1)
+    for row, start, end in zip(
+        many.tolist(), first[many].tolist(), last[many].tolist(), strict=True
+    ):
+        best, names = _named(start, [column[start:end] for column in columns], strings)
+        for field in ("name", "table", "bind", "resolver"):
+            chosen[field][row] = rows[field][best]
         if names:
             aliases[row] = names
     chosen["size_known"] = chosen["size"] > 0
     return chosen, aliases
 
 
-def _merge(group: NDArray[np.void], strings: list[bytes]) -> tuple[NDArray[np.void], list[str]]:
-    """One row for symbols of one address, and its further names.
+def _smallest(sizes: NDArray[np.uint64], first: NDArray[np.intp]) -> NDArray[np.uint64]:
+    """Of the sizes of symbols of one address the smallest that is given, else 0: nothing beyond it
+    is written. Groups begin at `first`."""
+    if not len(first):
+        return sizes
+    least = np.minimum.reduceat(np.where(sizes > 0, sizes, np.uint64(2**64 - 1)), first)
+    return np.where(least == np.uint64(2**64 - 1), np.uint64(0), least)
+
+
+def _named(start: int, columns: list[list[int]], strings: list[bytes]) -> tuple[int, list[str]]:
+    """The row of the preferred one of the symbols of one address, and the other names.
 
     Weak counts as global: libc's `write` is weak and `__write` is not, and people say write. A
     resolver's own name, if it has one, comes before those of what it resolves.
-    Of differing sizes the smallest one that is given counts: nothing beyond it is written.
     """
-    named = sorted(
-        (resolver, bind == _STB_LOCAL, len(name), name, index)
-        for index, (resolver, bind, name) in enumerate(
-            (
-                bool(row["resolver"]),
-                row["bind"],
-                symbol_name(strings[row["table"]], int(row["name"]))
-                + (RESOLVER if row["resolver"] else ""),
-            )
-            for row in group
-        )
-    )
-    best = group[named[0][4]].copy()
-    sizes = group["size"][group["size"] > 0]
-    best["size"] = sizes.min() if len(sizes) else 0
-    best["kind"] = group["kind"].max()
-    names = list(dict.fromkeys(name for _, _, _, name, _ in named))
-    return best, names[1:]
+    named = []
+    for row, (resolver, bind, table, offset) in enumerate(zip(*columns, strict=True), start):
+        name = symbol_name(strings[table], offset) + (RESOLVER if resolver else "")
+        named.append((resolver, bind == _STB_LOCAL, len(name), name, row))
+    named.sort()
+    return named[0][4], list(dict.fromkeys(one[3] for one in named))[1:]
 
 
 def _add_frames(
