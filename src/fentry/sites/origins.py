@@ -39,6 +39,7 @@ _CMOVS = frozenset(
 )
 _COPIES = frozenset((Code.MOV_R64_RM64, Code.MOV_RM64_R64))
 _INT_COPIES = frozenset((Code.MOV_R32_RM32, Code.MOV_RM32_R32, Code.MOVSXD_R64_RM32))
+_CLEARS = frozenset((Code.XOR_R32_RM32, Code.XOR_RM32_R32, Code.XOR_R64_RM64, Code.XOR_RM64_R64))
 _ADDITIONS = frozenset((Code.ADD_RM64_R64, Code.ADD_R64_RM64))
 _CONSTANTS = frozenset((Code.MOV_R64_IMM64, Code.MOV_RM64_IMM32, Code.MOV_R32_IMM32))
 # In the thread's tcbhead_t (glibc's sysdeps/x86_64/nptl/tls.h): the value that is checked for
@@ -145,7 +146,7 @@ class Origins:
             return _just(Pointer()), ()
         if here.mnemonic == Mnemonic.LEA and here.is_ip_rel_memory_operand:
             return _just(Constant(here.ip_rel_memory_address)), ()
-        if here.mnemonic == Mnemonic.XOR and source == (register,):
+        if here.code in _CLEARS and source == (register,):
             return _just(Constant(0)), ()
         if here.mnemonic == Mnemonic.SUB and _is_thread_word(here, _STACK_GUARD):
             return frozenset(), ()  # zero, or the program ends
@@ -186,9 +187,13 @@ class Origins:
             return _just(Unknown()), ()
         found: set[Origin] = set()
         for part in (base, index) if here.memory_index_scale == 1 else (base,):
+            # A displacement may lead into a table that begins at the register, or to one before
+            # it: where the register points something ends either way.
+            moved = here.memory_displacement
             for value in self._addresses(number, part):
-                table = None if value is None else value + here.memory_displacement
-                found.add(Entry(table, part))
+                found.add(Entry(value, part))
+                if value is not None:
+                    found.add(Entry((value + moved) % (1 << 64), part))
         return frozenset(found), ()
 
     def _addresses(self, number: int, register: int) -> set[int | None]:
@@ -250,7 +255,11 @@ def _added(entry: Origin, address: Origin, register: int) -> Origin:
 def _is_sum(lea: Instruction) -> bool:
     """Whether it adds two registers and nothing else."""
     plain = lea.memory_index_scale == 1 and lea.memory_displacement == 0
-    return plain and Register.NONE not in (lea.memory_base, lea.memory_index)
+    return (
+        lea.code == Code.LEA_R64_M
+        and plain
+        and Register.NONE not in (lea.memory_base, lea.memory_index)
+    )
 
 
 def _is_thread_word(instruction: Instruction, offset: int) -> bool:

@@ -433,6 +433,8 @@ def test_a_jump_table_is_read_entry_by_entry(
         ("mov %esi,%eax; jmp *%rax", Reason.INDIRECT_JUMP),
         ("xchg %rax,%rsi; jmp *%rax", Reason.INDIRECT_JUMP),
         ("rdtsc; jmp *%rdx", Reason.INDIRECT_JUMP),
+        ("mov (%rdi),%rax; xor %al,%al; jmp *%rax", Reason.INDIRECT_JUMP),
+        ("xor %eax,%eax; test %esi,%esi; je 1f; mov (%rdi),%rax; 1: jmp *%rax", Reason.NONE),
         ("mov (%rdi),%rax; mov $3,%al; jmp *%rax", Reason.INDIRECT_JUMP),
         ("movslq (%rdx,%rdi,4),%rax; add %rcx,%rax; jmp *%rax", Reason.INDIRECT_JUMP),
         ("movslq (%rdx,%rdi,4),%rax; add %rdx,%rax; jmp *%rax", Reason.INDIRECT_JUMP),
@@ -482,6 +484,9 @@ LEA_SUM = "movslq (%rcx,%rdi,4),%rdx; lea (%rcx,%rdx),%rdx; jmp *%rdx"
 FIRST_ONLY = "movslq .Ltable(%rip),%rax; lea .Ltable(%rip),%rdx; add %rdx,%rax; jmp *%rax"
 OTHER_SCALE = "movslq (%rcx,%rdi,8),%rax; add %rcx,%rax; jmp *%rax"
 UNSIGNED = "movzwl (%rcx,%rdi,2),%eax; add %rcx,%rax; jmp *%rax"
+BELOW = "sub $4,%rdi; movslq 16(%rcx,%rdi,4),%rax; add %rcx,%rax; jmp *%rax"
+ABOVE = "add $2,%rdi; movslq -8(%rcx,%rdi,4),%rax; add %rcx,%rax; jmp *%rax"
+HALF = "movslq (%rcx,%rdi,4),%rax; lea (%rcx,%rax),%eax; jmp *%rax"
 TWICE = "movslq (%rcx,%rdi,4),%rax; add %rcx,%rax; add %rdi,%rax; jmp *%rax"
 
 
@@ -493,6 +498,9 @@ TWICE = "movslq (%rcx,%rdi,4),%rax; add %rcx,%rax; add %rdi,%rax; jmp *%rax"
         (CODE_BASE, ".La", True),
         (LEA_SUM, ".Ltable", True),
         (FIRST_ONLY, ".Ltable", True),
+        (BELOW, ".Ltable", True),
+        (ABOVE, ".Ltable", True),
+        (HALF, ".Ltable", False),
         (OTHER_SCALE, ".Ltable", False),
         (UNSIGNED, ".Ltable", False),
         (TWICE, ".Ltable", False),
