@@ -19,7 +19,6 @@ from fentry.dispatch.ops import Ops
 from fentry.errors import (
     FentryError,
     LockError,
-    PatchError,
     StopTimeout,
     TargetGone,
     TraceFileError,
@@ -218,7 +217,7 @@ class Recording:
         self._next_modules = time.monotonic() + _MODULES_S
         try:
             fresh = self.session.follow_modules()
-        except (TargetGone, LockError, StopTimeout, PatchError):
+        except FentryError:
             return  # it has ended, or another has it; else the next look tries again
         if not fresh:
             return

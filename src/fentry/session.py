@@ -47,7 +47,6 @@ from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
 from fentry.ring.layout import MODE_DISCARD
 from fentry.ring.reader import Batch, Reader, Stats
 from fentry.sites.functions import Functions
-from fentry.sites.patcher import POKE_BYTES, mismatches
 from fentry.sites.site import Reason, SiteKind, reasons_by_value
 from fentry.symbols.link_map import LinkMap
 from fentry.symbols.module import Module, code_of
@@ -96,6 +95,7 @@ class Session:
         self.foreign: tuple[int, ...] = ()
         self._detached = False
         self._unapplied = False
+        self._again: set[tuple[str, int, str]] = set()  # modules loaded again where they were
         self._old_keys: dict[int, int] = {}
         self._next_id = 1
         self._ops_rows: dict[int, int] = {}
@@ -174,13 +174,13 @@ class Session:
         if tid_offset is None and cpu.fsgsbase and self.functions.is_static:
             tid_offset = self.functions.static_tid_offset()
         self._traits = Traits(cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset)
-        self._dispatcher = self._new_dispatcher()
+        self._dispatcher = self._new_dispatcher(self.functions)
 
-    def _new_dispatcher(self) -> Dispatcher:
+    def _new_dispatcher(self, functions: Functions) -> Dispatcher:
         # Moved instructions refer to the data of their module as well.
-        near, member = neighbourhoods([m.span for m in self.functions.modules])
+        near, member = neighbourhoods([m.span for m in functions.modules])
         return Dispatcher(
-            self.target, self.region, self.functions.table, self._traits,
+            self.target, self.region, functions.table, self._traits,
             [Arena(n) for n in near], member,
         )  # fmt: skip
 
@@ -316,6 +316,7 @@ class Session:
         try:
             self._apply(after=lambda: self._write_ops(ops, State.FREE))
         except FentryError:
+            ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
             self.ops[ops.id] = ops
             raise
 
@@ -338,28 +339,32 @@ class Session:
         Nothing is done, and nothing of the target but a list read, where nothing was loaded or
         unloaded. Raises as register(); then it may be tried again.
         """
-        if self._link_map.has_changed():
+        lost = {self.functions.modules[number].key for number in self._dispatcher.lost()}
+        if self._link_map.has_changed() or lost:
             self._take_over()
+            self._again |= lost
         if not self._unapplied:
             return []
         self._apply(before=self._write_all_ops)
         self._unapplied = False
-        return self.functions.fresh
+        again, self._again = self._again, set()
+        fresh = {module.key for module in self.functions.fresh}
+        loaded = self.functions.loaded_keys & (fresh | again)
+        return [module for module in self.functions.modules if module.key in loaded]
 
     def _take_over(self) -> None:
         # The ops see what is loaded now; the registry says what is patched already, as when
         # another controller goes on.
-        functions, self._link_map = self._look_at_modules(self.functions)
-        if not functions.has_changed:
-            return
+        functions, link_map = self._look_at_modules(self.functions)
         keys, ips = self.keys()
-        self._old_keys.update(zip(keys.tolist(), ips.tolist(), strict=True))
         members = [functions.match(o.filter, o.notrace, lenient=True) for o in self.ops.values()]
-        self.functions, self._unapplied = functions, True
-        self._dispatcher = self._new_dispatcher()
+        dispatcher = self._new_dispatcher(functions)
         functions.analyse_at(self.region.registry.sites["ip"].astype(np.uint64))
-        self._dispatcher.adopt()
+        dispatcher.adopt()
         functions.refuse_unloaded()
+        self._old_keys.update(zip(keys.tolist(), ips.tolist(), strict=True))
+        self.functions, self._link_map, self._dispatcher = functions, link_map, dispatcher
+        self._unapplied = True
         for ops, chosen in zip(self.ops.values(), members, strict=True):
             ops.members = chosen
             self._refuse_foreign(chosen)
@@ -372,10 +377,7 @@ class Session:
         # Sites where a breakpoint, a uprobe or another tracer has changed the text already.
         table = self.functions.table
         chosen = np.flatnonzero(members & table.traceable & ~self._dispatcher.patched)
-        wrong = mismatches(
-            self.target.memory, table.patch[chosen], table.original[chosen, :POKE_BYTES]
-        )
-        wrong |= self._dispatcher.hole_is_foreign(chosen)
+        wrong = self._dispatcher.differs(chosen) | self._dispatcher.hole_is_foreign(chosen)
         table.kind[chosen[wrong]] = SiteKind.REFUSED
         table.reason[chosen[wrong]] = Reason.FOREIGN
 

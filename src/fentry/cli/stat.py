@@ -32,7 +32,7 @@ from fentry.cli.options import (
     pid_option,
 )
 from fentry.dispatch.ops import Callback, Ops
-from fentry.errors import FentryError, LockError, PatchError, StopTimeout, TargetGone
+from fentry.errors import FentryError
 from fentry.formats.table import FunctionCount, count_json, count_table
 from fentry.process.proc import list_tids
 from fentry.session import Options, Session
@@ -101,7 +101,7 @@ def _wait(session: Session, until: float | None, interruption: Interruption) -> 
         select.select([session.pidfd, interruption.fileno()], [], [], min(left, _LOOK_S))
         if why := session.why_over():
             return why
-        with contextlib.suppress(TargetGone, LockError, StopTimeout, PatchError):
+        with contextlib.suppress(FentryError):
             session.follow_modules()  # or the next look tries again, or tells why it is over
     return interruption.reason
 

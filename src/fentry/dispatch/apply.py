@@ -31,7 +31,14 @@ from fentry.region.layout import (
 from fentry.region.region import Region
 from fentry.sites import pad as pads
 from fentry.sites.moved import moved_code, place_of_copy
-from fentry.sites.patcher import POKE_BYTES, mismatches, poke, read_mapped
+from fentry.sites.patcher import (
+    POKE_BYTES,
+    SiteMismatchError,
+    mismatches,
+    poke,
+    read_mapped,
+    windows_differ,
+)
 from fentry.sites.site import SHORT_SIZE, Reason, SiteKind
 from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena, Neighbourhood
@@ -111,6 +118,7 @@ class Dispatcher:
         self.row = np.full(n, -1, np.int64)
         self._site_of_row: list[int] = []
         self._keys: dict[int, int] = {}
+        self._first_patched: Rows | None = None  # a site of each module, while it is known
         self._live: dict[tuple[Set, int], Trampoline] = {}
         self._parked: list[Trampoline] = []
         self._free_rows: list[int] = []
@@ -180,8 +188,13 @@ class Dispatcher:
 
     def _adopt_sites(self, rows: NDArray[np.void], trampolines: dict[int, Trampoline]) -> None:
         sites = self.table.rows_of(rows["ip"].astype(np.uint64))
+        original = np.ascontiguousarray(rows["original"]).view(np.uint8).reshape(-1, 16)
+        # Else its module is gone, and another may lie there by now. One that was read from memory
+        # shows what we wrote over it.
+        same = (original == self.table.original[sites]).all(axis=1) | self.table.from_memory[sites]
+        sites[(sites >= 0) & ~same] = -1
         self._site_of_row = sites.tolist()
-        known = sites >= 0  # else its module is gone
+        known = sites >= 0
         rows, sites = rows[known], sites[known]
         self.row[sites] = np.flatnonzero(known)
         # The row tells what was there; a module read from memory shows what we wrote over it.
@@ -479,6 +492,7 @@ class Dispatcher:
     def _write(self, halt: Halt, change: _Change) -> None:
         memory, registry = self._target.memory, self._region.registry
         self._drop_gone(change)
+        self._verify_windows(change)
         for arena in self._arenas:
             for segment, used in arena.used().items():
                 self._region.set_used(segment, used)
@@ -519,6 +533,40 @@ class Dispatcher:
                 moves[rip] = place_of_copy(self.table, int(site), int(self._pad[site]), rip)
         if moves:
             halt.move(moves)
+
+    def _verify_windows(self, change: _Change) -> None:
+        # What was moved is what stands there: of sites that are patched from now on, all bytes
+        # of the window, not only those that are replaced.
+        entering = change.sites[(change.mode != NONE) & (self._mode[change.sites] == NONE)]
+        wrong = self.differs(entering)
+        if wrong.any():
+            address = int(self.table.patch[entering[wrong][0]])
+            raise SiteMismatchError(
+                f"cannot patch site {address:#x}: its bytes are no longer those of the file",
+                address=address,
+                cause="another tool changed the text, or a module was replaced",
+                remedy="fentry doctor lists who else is there",
+            )
+
+    def differs(self, sites: Rows) -> NDArray[np.bool_]:
+        """Which sites do not hold their original bytes, as far as these are moved: bool[n]."""
+        sizes = np.maximum(self.table.window[sites].astype(np.int64), POKE_BYTES)
+        return windows_differ(
+            self._target.memory, self.table.patch[sites], self.table.original[sites], sizes
+        )
+
+    def lost(self) -> list[int]:
+        """Numbers of modules that were unloaded, perhaps loaded again where they were: their
+        first patched site does not hold what was written there."""
+        if self._first_patched is None:
+            patched = np.flatnonzero(self._mode != NONE)
+            _, first = np.unique(self.table.module[patched], return_index=True)
+            self._first_patched = patched[first]
+        sites = self._first_patched
+        found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
+        original = (found == self.table.original[sites, :POKE_BYTES]).all(axis=1)
+        numbers: list[int] = self.table.module[sites[~mapped | original]].tolist()
+        return numbers
 
     def _poke(self, change: _Change) -> None:
         self._fill_holes(change)
@@ -644,6 +692,7 @@ class Dispatcher:
 
     def _commit(self, change: _Change, wanted: NDArray[np.int32]) -> None:
         sites = change.sites
+        self._first_patched = None
         adding = change.mode != NONE
         keys = self._key(sites[adding], change.mode[adding])
         self._keys.update(zip(keys.tolist(), sites[adding].tolist(), strict=True))

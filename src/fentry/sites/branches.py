@@ -115,14 +115,17 @@ class Branches:
         return self._flows[row]
 
     def computed_jump_rows(self) -> list[int]:
-        """Functions with bytes that look like a jump to a register, sorted.
+        """Functions with bytes that look like a jump to a register or through the stack, sorted.
 
-        What a jump through memory loads is a pointer, and all of those are checked.
+        What a jump through other memory loads is a pointer, and all of those are checked.
         """
         functions = self._image.functions
         rows: set[int] = set()
         for start, code in self._codes:
-            at = np.flatnonzero((code[:-1] == 0xFF) & (code[1:] & 0xF8 == 0xE0))
+            modrm, sib = code[1:-1], code[2:]
+            jumps = (modrm & 0xF8 == 0xE0) | (modrm == 0x65) | (modrm == 0xA5)
+            jumps |= (modrm & 0x3F == 0x24) & (modrm < 0xC0) & (sib & 7 == 4)
+            at = np.flatnonzero((code[:-2] == 0xFF) & jumps)
             rows.update(functions.containing(start + position) for position in at.tolist())
         return sorted(rows - {-1})
 

@@ -209,6 +209,9 @@ class _Search:
         reasons = self.rows["reason"]
         chosen = (reasons == Reason.BRANCH) | (reasons == Reason.POINTER)
         chosen &= self.rows["size"] >= PATCH_SIZE
+        # five bytes are compared, though two are written: none of them may be another's
+        after = np.append(self.rows["entry"][1:], np.uint64(2**64 - 1))
+        chosen &= after >= self.rows["patch"] + np.uint64(PATCH_SIZE)
         rows = np.flatnonzero(chosen & (self.rows["kind"] != SiteKind.NOP))
         before = {row: self.rows[row].copy() for row in rows.tolist()}
         holes = self._unreached_holes(rows)
@@ -334,6 +337,11 @@ class _Search:
             found = check.row(row)
             if found.into:
                 self._block(found.into, Reason.INDIRECT_JUMP)
+            for jump, target in found.loops:
+                looped = self.functions.containing(target)
+                if looped >= 0 and not self.rows["reason"][looped]:
+                    self.rows["reason"][looped] = Reason.LOOP
+                    self.blockers[int(self.rows["entry"][looped])] = jump
             if found.unknown is not None:
                 self._refuse_reached_from(row, found.unknown)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.errors import SymbolNotFound
+from fentry.errors import BadInput, SymbolNotFound
 from fentry.process.maps import read_maps
 from fentry.process.target import Target
 from fentry.sites.cached import analyse_cached
@@ -31,7 +31,8 @@ class Functions:
 
     def __init__(self, pid: int, target: Target, before: Functions | None = None) -> None:
         maps = read_maps(pid)
-        self.modules: list[Module] = load_modules(pid, maps, target.memory.read_some)
+        found = load_modules(pid, maps, target.memory.read_some)
+        self.modules: list[Module] = [module for module in found if _has_functions(module)]
         self.code = code_of(maps)
         loaded = {module.key for module in self.modules}
         known = before.loaded_keys if before else loaded
@@ -53,6 +54,9 @@ class Functions:
                 for module, own in zip(self.modules, rows, strict=True)
             ]
         )
+        for number, module in enumerate(self.modules):
+            if module.image.memory_bias is not None:
+                self.table.from_memory[self.table.module == number] = True
         self._pending = set(range(self._nr_loaded))
         self.refuse_unloaded()
 
@@ -124,3 +128,11 @@ class Functions:
         found = np.zeros(len(self.table), np.bool_)
         found[rows[rows >= 0]] = True
         return found
+
+
+def _has_functions(module: Module) -> bool:
+    """Whether the tables of a module are sound; one that is damaged is left out."""
+    try:
+        return len(module.image.functions) >= 0
+    except BadInput:
+        return False

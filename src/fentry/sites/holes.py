@@ -20,6 +20,7 @@ from fentry.symbols.elf import ElfImage
 
 _FARTHEST_BACK, _FARTHEST_AHEAD = 128, 127  # jmp rel8, from its end
 _LONGEST_PADDING = 256
+_MOST_NESTED = 64
 # What control does not go on from, whatever it leads to.
 _ENDS = frozenset(
     (FlowControl.RETURN, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.INDIRECT_BRANCH)
@@ -90,13 +91,19 @@ class Holes:
                 yield Hole(place, start)
 
     def _ends_flow(self, row: int, limit: int) -> bool:
-        # Whether the last function up to `limit` does not run on behind its end.
-        end = int(self._image.functions.ends[row])
-        if end > limit or self._image.functions.containing(end - 1) != row:
+        # Whether what ends last of the functions up to `row`, at `limit` or with padding of its
+        # own before that, does not run on. Functions may lie within each other.
+        ends = self._image.functions.ends[: row + 1]
+        last = int(ends[max(0, row - _MOST_NESTED) :].max())
+        if last > limit or int(ends.max()) != last:
             return False
+        own = np.flatnonzero(ends == last)
+        return all(self._stops(int(one), last) for one in own[-_MOST_NESTED:])
+
+    def _stops(self, row: int, end: int) -> bool:
         flow = self._branches.flow(row)
-        last = [instruction for instruction in flow.instructions if instruction.next_ip == end]
+        final = [instruction for instruction in flow.instructions if instruction.next_ip == end]
         return flow.trusted and any(
             instruction.flow_control in _ENDS or instruction.mnemonic in _TRAPS
-            for instruction in last
+            for instruction in final
         )

@@ -54,6 +54,11 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """An address that the function may have put on its stack itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Constant:
     """A value that an instruction holds."""
 
@@ -81,7 +86,7 @@ class Unknown:
     """Anything else."""
 
 
-Origin: TypeAlias = Pointer | Constant | Entry | Sum | Unknown
+Origin: TypeAlias = Pointer | Stored | Constant | Entry | Sum | Unknown
 
 
 class Origins:
@@ -102,7 +107,7 @@ class Origins:
         """What the target of the computed jump instructions[number] can be."""
         jump = self._instructions[number]
         if jump.op0_kind == OpKind.MEMORY:
-            return frozenset((Pointer(),))
+            return _just(loaded(jump))
         return self._values(number, _full(jump.op0_register))
 
     def _values(self, number: int, register: int, *, in_sum: bool = False) -> frozenset[Origin]:
@@ -138,12 +143,12 @@ class Origins:
         source = () if loads else (_full(here.op1_register),)
         if here.code in _COPIES or here.code in _CMOVS:
             kept = (register,) if here.code in _CMOVS else ()
-            return (_just(Pointer()), kept) if loads else (frozenset(), (*kept, *source))
+            return (_just(loaded(here)), kept) if loads else (frozenset(), (*kept, *source))
         if here.code in _CONSTANTS:
             return _just(Constant(here.immediate(1))), ()
         hidden = here.mnemonic == Mnemonic.XOR and _is_thread_word(here, _POINTER_GUARD)
         if here.mnemonic == Mnemonic.POP or hidden:
-            return _just(Pointer()), ()
+            return _just(Pointer() if hidden else Stored()), ()
         if here.mnemonic == Mnemonic.LEA and here.is_ip_rel_memory_operand:
             return _just(Constant(here.ip_rel_memory_address)), ()
         if here.code in _CLEARS and source == (register,):
@@ -237,6 +242,12 @@ class Origins:
         )
 
 
+def loaded(instruction: Instruction) -> Origin:
+    """What an instruction with an operand in memory loads, or jumps through."""
+    stack = instruction.memory_base in (Register.RSP, Register.RBP)
+    return Stored() if stack else Pointer()
+
+
 def _added(entry: Origin, address: Origin, register: int) -> Origin:
     """A word of a table plus an address that was in `register`.
 
@@ -247,7 +258,7 @@ def _added(entry: Origin, address: Origin, register: int) -> Origin:
     if isinstance(address, Constant):
         return Sum(address.value, entry.table)
     same = entry.register == register
-    if not same and (entry.table is None or not isinstance(address, Pointer)):
+    if not same and (entry.table is None or not isinstance(address, Pointer | Stored)):
         return Unknown()
     return Sum(None, entry.table)
 

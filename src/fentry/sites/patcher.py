@@ -63,6 +63,27 @@ def mismatches(memory: Memory, addresses: Addresses, expected: Pokes) -> NDArray
     return wrong
 
 
+def windows_differ(
+    memory: Memory, addresses: Addresses, original: Pokes, sizes: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which sites do not hold the first sizes[i] bytes of original[i], or are not mapped: bool[n].
+
+    `original` is uint8[n, 16] or shorter.
+    """
+    width = original.shape[1]
+    wrong = np.ones(len(addresses), np.bool_)
+    wanted = np.arange(width) < sizes[:, None]
+    for members, start, text in _runs(memory, addresses, partly=True, beyond=width - POKE_BYTES):
+        offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
+        places = offsets[:, None] + np.arange(width)
+        there = places < len(text)
+        found = np.zeros(places.shape, np.uint8)
+        found[there] = text[places[there]]
+        same = ~wanted[members] | (there & (found == original[members]))
+        wrong[members] = ~same.all(axis=1)
+    return wrong
+
+
 def poke(memory: Memory, addresses: Addresses, expected: Pokes, wanted: Pokes) -> None:
     """Change each site from its expected five bytes to the wanted ones, all or none.
 
@@ -108,7 +129,7 @@ def poke(memory: Memory, addresses: Addresses, expected: Pokes, wanted: Pokes) -
 
 
 def _runs(
-    memory: Memory, addresses: Addresses, *, partly: bool = False
+    memory: Memory, addresses: Addresses, *, partly: bool = False, beyond: int = 0
 ) -> Iterator[tuple[NDArray[np.int64], int, NDArray[np.uint8]]]:
     # (indices of the sites, page-aligned start, text up to the end of the last site): runs of
     # neighbouring pages, each read once.
@@ -122,7 +143,7 @@ def _runs(
     for members in np.split(order, jumps):
         for part in _bounded(members, pages):
             start = int(pages[part[0]]) * PAGE_BYTES
-            end = int(addresses[part[-1]]) + POKE_BYTES
+            end = int(addresses[part[-1]]) + POKE_BYTES + beyond
             text = memory.read_some(start, end - start)
             if len(text) != end - start and not partly:
                 raise SiteReadError(

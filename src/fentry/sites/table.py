@@ -19,7 +19,8 @@ class SiteTable:
     `patch` is where five bytes can be replaced, `window` how many bytes whole instructions cover
     there, `original` uint8[n, 16] the bytes of the file, `module` an index into what the table
     was made of, `kind` and `reason` as in sites.site. `hole` is where a SHORT site has its long
-    jump, 0 for others, `filler` uint8[n, 5] what the file has there.
+    jump, 0 for others, `filler` uint8[n, 5] what the file has there. `from_memory`: the module was
+    read from the target's memory, not from a file.
     """
 
     ip: NDArray[np.uint64]
@@ -31,6 +32,7 @@ class SiteTable:
     module: NDArray[np.int32]
     hole: NDArray[np.uint64]
     filler: NDArray[np.uint8]
+    from_memory: NDArray[np.bool_]
 
     @classmethod
     def build(cls, parts: Sequence[tuple[int, ModuleSites]]) -> SiteTable:
@@ -49,6 +51,7 @@ class SiteTable:
             columns["hole"].append(rows["hole"] + shift)
             filler = np.ascontiguousarray(rows["filler"]).view(np.uint8).reshape(-1, PATCH_SIZE)
             columns["filler"].append(filler)
+            columns["from_memory"].append(np.zeros(len(rows), np.bool_))
         if not parts:
             none, few = np.empty(0, np.uint64), np.empty(0, np.uint8)
             return cls(
@@ -61,6 +64,7 @@ class SiteTable:
                 np.empty(0, np.int32),
                 none,
                 np.empty((0, PATCH_SIZE), np.uint8),
+                np.empty(0, np.bool_),
             )
         joined = {name: np.concatenate(pieces) for name, pieces in columns.items()}
         order = np.argsort(joined["ip"], kind="stable")
@@ -71,7 +75,7 @@ class SiteTable:
         rows = np.flatnonzero(self.module == module)
         part = SiteTable.build([(bias, found)])
         for name in SiteTable.__slots__:
-            if name not in ("ip", "module"):
+            if name not in ("ip", "module", "from_memory"):
                 getattr(self, name)[rows] = getattr(part, name)
 
     def __len__(self) -> int:

@@ -20,7 +20,8 @@ _LINK_MAP = struct.Struct("<QQQQQ")  # l_addr, l_name, l_ld, l_next, l_prev
 _RT_CONSISTENT = 0
 _MOST_NODES = 4096
 
-Chain = tuple[tuple[int, int, int], ...]
+_NAME_BYTES = 256
+Chain = tuple[tuple[int, int, int, bytes], ...]
 
 
 class LinkMap:
@@ -38,7 +39,8 @@ class LinkMap:
         return found is not None and found != self._seen
 
     def _chain(self) -> Chain | None:
-        """(node, l_addr, l_ld) of all nodes; None where the list is not to be understood now."""
+        """(node, l_addr, l_ld, name) of all nodes; None where the list is not to be understood
+        now. What is loaded in the place of another may have all but the name in common with it."""
         raw = self._read(self._pointer, 8) if self._pointer else b""
         head = self._read(int.from_bytes(raw, "little"), _R_DEBUG.size) if any(raw) else b""
         if len(head) < _R_DEBUG.size:
@@ -46,13 +48,14 @@ class LinkMap:
         _, node, _, state, _ = _R_DEBUG.unpack(head)
         if state != _RT_CONSISTENT:
             return None
-        found: list[tuple[int, int, int]] = []
+        found: list[tuple[int, int, int, bytes]] = []
         while node and len(found) < _MOST_NODES:
             raw = self._read(node, _LINK_MAP.size)
             if len(raw) < _LINK_MAP.size:
                 return None
-            address, _, dynamic, following, _ = _LINK_MAP.unpack(raw)
-            found.append((node, address, dynamic))
+            address, name, dynamic, following, _ = _LINK_MAP.unpack(raw)
+            text = self._read(name, _NAME_BYTES).partition(b"\0")[0] if name else b""
+            found.append((node, address, dynamic, text))
             node = following
         return tuple(found)
 

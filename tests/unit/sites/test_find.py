@@ -389,7 +389,7 @@ def table_jump(extra: str) -> str:
     ("extra", "expected"),
     [
         (".long .La-.Ltable", (PROLOGUE, 5, Reason.NONE)),
-        (".long f-.Ltable", (PROLOGUE, 5, Reason.NONE)),
+        (".long f-.Ltable", (REFUSED, 0, Reason.LOOP)),
         (".long f+5-.Ltable", (PROLOGUE, 5, Reason.NONE)),
         (".long f+1-.Ltable", (REFUSED, 0, Reason.INDIRECT_JUMP)),
         (".long f+4-.Ltable", (REFUSED, 0, Reason.INDIRECT_JUMP)),
@@ -433,6 +433,15 @@ def test_a_jump_table_is_read_entry_by_entry(
         ("mov %esi,%eax; jmp *%rax", Reason.INDIRECT_JUMP),
         ("xchg %rax,%rsi; jmp *%rax", Reason.INDIRECT_JUMP),
         ("rdtsc; jmp *%rdx", Reason.INDIRECT_JUMP),
+        ("mov %rdi,-8(%rsp); jmp *-8(%rsp)", Reason.NONE),
+        ("mov -8(%rbp),%rax; jmp *%rax", Reason.NONE),
+        ("1: lea 1b(%rip),%rax; mov %rax,-8(%rbp); jmp *-8(%rbp)", Reason.INDIRECT_JUMP),
+        ("1: lea 1b(%rip),%rax; push %rax; pop %rcx; jmp *%rcx", Reason.INDIRECT_JUMP),
+        (
+            "1: lea 1b(%rip),%rax; mov %rax,-8(%rbp); mov -8(%rbp),%rdx; jmp *%rdx",
+            Reason.INDIRECT_JUMP,
+        ),
+        ("1: lea 1b(%rip),%rax; mov %rax,8(%rdi); jmp *16(%rdi)", Reason.NONE),
         ("mov (%rdi),%rax; xor %al,%al; jmp *%rax", Reason.INDIRECT_JUMP),
         ("xor %eax,%eax; test %esi,%esi; je 1f; mov (%rdi),%rax; 1: jmp *%rax", Reason.NONE),
         ("mov (%rdi),%rax; mov $3,%al; jmp *%rax", Reason.INDIRECT_JUMP),
@@ -460,7 +469,7 @@ def far_table_jump(entries: str, *, dispatch: str) -> str:
     mov %rdi,%rbx
     nop
     lea .Ltable(%rip),%rcx
-    lea .La(%rip),%rsi
+    {"lea .La(%rip),%rsi" if "%rsi" in dispatch else ""}
     jmp .Lloop
 .La: inc %eax
 .Lb: inc %eax
@@ -487,6 +496,8 @@ UNSIGNED = "movzwl (%rcx,%rdi,2),%eax; add %rcx,%rax; jmp *%rax"
 BELOW = "sub $4,%rdi; movslq 16(%rcx,%rdi,4),%rax; add %rcx,%rax; jmp *%rax"
 ABOVE = "add $2,%rdi; movslq -8(%rcx,%rdi,4),%rax; add %rcx,%rax; jmp *%rax"
 HALF = "movslq (%rcx,%rdi,4),%rax; lea (%rcx,%rax),%eax; jmp *%rax"
+SPILLED = "movslq (%rcx,%rdi,4),%rax; add %rcx,%rax; mov %rax,-8(%rsp); jmp *-8(%rsp)"
+PUSHED = "movslq (%rcx,%rdi,4),%rax; add %rcx,%rax; push %rax; pop %rdx; jmp *%rdx"
 TWICE = "movslq (%rcx,%rdi,4),%rax; add %rcx,%rax; add %rdi,%rax; jmp *%rax"
 
 
@@ -498,6 +509,8 @@ TWICE = "movslq (%rcx,%rdi,4),%rax; add %rcx,%rax; add %rdi,%rax; jmp *%rax"
         (CODE_BASE, ".La", True),
         (LEA_SUM, ".Ltable", True),
         (FIRST_ONLY, ".Ltable", True),
+        (SPILLED, ".Ltable", True),
+        (PUSHED, ".Ltable", True),
         (BELOW, ".Ltable", True),
         (ABOVE, ".Ltable", True),
         (HALF, ".Ltable", False),

@@ -143,3 +143,28 @@ def test_a_loop_to_the_entry_stays_refused(tmp_path: Path) -> None:
     row = site(judge(tmp_path, function("f", body, after=PAD), BARE), "f")
 
     assert (row["kind"], row["reason"]) == (SiteKind.REFUSED, Reason.LOOP)
+
+
+def test_a_function_that_another_lies_in_does_not_end_for_it(tmp_path: Path) -> None:
+    outer = """
+.type outer,@function
+outer: mov %rdi,%rcx; nop; nop; nop
+.type within,@function
+within: ret
+.size within,.-within
+nop; nop
+.size outer,.-outer
+.fill 9, 1, 0x90
+"""
+    found = judge(tmp_path, function("f", ENTERED), outer, function("end", PLAIN, align=""), BRANCH)
+
+    assert site(found, "f")["kind"] == SiteKind.REFUSED
+
+
+def test_a_second_entry_in_the_five_bytes_refuses(tmp_path: Path) -> None:
+    inner = ".globl g\n.type g,@function\ng: cmp $16,%rdx; ja 1f; ret; 1: ret\n.size g,.-g"
+    body = f"mov %rdi,%rax\n{inner}"
+    found = judge(tmp_path, function("f", body, after=PAD), function("end", PLAIN))
+
+    assert site(found, "f")["kind"] == SiteKind.REFUSED
+    assert site(found, "g")["reason"] == Reason.NONE
