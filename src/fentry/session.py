@@ -287,6 +287,7 @@ class Session:
 
         Raises SymbolNotFound, BadInput, PatchError, LockError, StopTimeout; then nothing changed.
         """
+        self._renew()
         members = self.functions.match(ops.filter, ops.notrace)
         self._refuse_foreign(members)
         if not (members & self.functions.table.traceable).any():
@@ -322,6 +323,7 @@ class Session:
 
     def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
         """Change which functions registered ops see, in one transaction."""
+        self._renew()
         members = self.functions.match(wanted, notrace)
         self._refuse_foreign(members)
         before = ops.filter, ops.notrace
@@ -339,10 +341,7 @@ class Session:
         Nothing is done, and nothing of the target but a list read, where nothing was loaded or
         unloaded. Raises as register(); then it may be tried again.
         """
-        lost = {self.functions.modules[number].key for number in self._dispatcher.lost()}
-        if self._link_map.has_changed() or lost:
-            self._take_over()
-            self._again |= lost
+        self._renew()
         if not self._unapplied:
             return []
         self._apply(before=self._write_all_ops)
@@ -351,6 +350,13 @@ class Session:
         fresh = {module.key for module in self.functions.fresh}
         loaded = self.functions.loaded_keys & (fresh | again)
         return [module for module in self.functions.modules if module.key in loaded]
+
+    def _renew(self) -> None:
+        # Looks for the functions again if something was loaded or unloaded.
+        lost = {self.functions.modules[number].key for number in self._dispatcher.lost()}
+        if self._link_map.has_changed() or lost:
+            self._take_over()
+            self._again |= lost
 
     def _take_over(self) -> None:
         # The ops see what is loaded now; the registry says what is patched already, as when
