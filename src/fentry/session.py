@@ -355,6 +355,7 @@ class Session:
         # Looks for the functions again if something was loaded or unloaded.
         lost = {self.functions.modules[number].key for number in self._dispatcher.lost()}
         if self._link_map.has_changed() or lost:
+            self._dispatcher.check_owner()  # else another controller has put the text back
             self._take_over()
             self._again |= lost
 

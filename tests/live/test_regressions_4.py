@@ -12,7 +12,7 @@ from tests.support import tracing
 from tests.support.build import build
 from tests.support.compiled import compile_c
 
-from fentry.errors import StopTimeout
+from fentry.errors import LockError, StopTimeout
 from fentry.session import Session, attach
 
 # Alike to the byte but for the frame: an immediate of one byte, and of four.
@@ -176,3 +176,13 @@ def test_computed_gotos_go_right_with_all_functions_traced(
                 assert tracing.counted(session, ops)["f"] in (0, 3)
         finally:
             process.kill()
+
+
+def test_whoever_registers_after_another_has_detached_is_told_so(tmp_path: Path) -> None:
+    with swapping(tmp_path) as swap:
+        session = attach(swap.pid)
+        session.register(tracing.counting("main"))
+        tracing.detach_as_command(swap.pid)
+        with pytest.raises(LockError, match="no longer traced"):
+            session.register(tracing.counting("*"))
+        session.close()
