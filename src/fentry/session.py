@@ -56,7 +56,6 @@ from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
 BUFFER_BYTES = 8 << 20
 COUNT_SLOTS = 8
 
-
 _HELD_BACK_S = 0.25
 _SPARE_SITES = 4096
 _MOST_LOOKS = 8  # at modules that come and go meanwhile
@@ -441,7 +440,8 @@ class Session:
     def _write_ops(self, ops: Ops, state: State) -> None:
         row = np.zeros((), OPS_DTYPE)
         row["id"], row["state"], row["callback"] = ops.id, state, ops.callback
-        row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
+        if state is State.LIVE:  # of others the members may be those of an older table
+            row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
         row["owner_pid"] = os.getpid()
         row["slot"] = ops.slot
         row["filter"] = ops.text.encode(errors="surrogateescape")[:216]

@@ -107,6 +107,20 @@ def test_rows_of_the_library_before_are_not_those_of_the_next(tmp_path: Path) ->
             assert swap.say(f"o {swap.one}") == first
             session.follow_modules()
             assert swap.say("c") == "6"
+            swap.say(f"o {swap.other}")
+            session.follow_modules()
+        assert session.foreign == ()
+        assert swap.say("c") == "7"
+        assert swap.say(f"o {swap.one}") == first
+        assert swap.say("c") == "6"
+
+
+def test_ops_can_be_unregistered_after_a_library_was_loaded(tmp_path: Path) -> None:
+    with swapping(tmp_path) as swap, attach(swap.pid) as session:
+        ops = session.register(tracing.counting("main"))
+        swap.say(f"o {swap.one}")
+        session.unregister(ops)
+        assert not session.ops
         assert swap.say("c") == "6"
 
 

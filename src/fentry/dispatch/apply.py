@@ -193,7 +193,13 @@ class Dispatcher:
         # Else its module is gone, and another may lie there by now. One that was read from memory
         # shows what we wrote over it.
         same = (original == self.table.original[sites]).all(axis=1) | self.table.from_memory[sites]
-        sites[(sites >= 0) & ~same] = -1
+        stale = (sites >= 0) & ~same
+        sites[stale] = -1
+        for number in np.flatnonzero(stale).tolist():
+            # A detach would take its bytes for what was there before.
+            gone = rows[number : number + 1].copy()
+            gone["state"] = SiteState.GONE
+            self._region.registry.write_sites(number, gone)
         self._site_of_row = sites.tolist()
         known = sites >= 0
         rows, sites = rows[known], sites[known]

@@ -89,7 +89,8 @@ def refuse_living_owner(pid: int, region: Region) -> None:
 
 def restore_text(halt: Halt, region: Region) -> Restored:
     """Every site is the original again, and the registry says so."""
-    sites = region.registry.sites
+    every = region.registry.sites
+    sites = every[every["state"] != SiteState.GONE]
     patch = _patches(sites)
     # Whatever permissions the text has by now: a program may have made it writable.
     found, mapped = read_mapped(halt.target.memory, patch)
@@ -99,8 +100,8 @@ def restore_text(halt: Halt, region: Region) -> Restored:
     poke(halt.target.memory, patch[ours], found[ours], original[ours])
     kept = changed & ~ours & _leads(region, sites, found)
     _restore_holes(halt, region, sites[~kept])
-    sites["state"] = SiteState.NOP
-    region.registry.write_sites(0, sites)
+    every["state"][every["state"] != SiteState.GONE] = SiteState.NOP
+    region.registry.write_sites(0, every)
     region.registry.begin_generation()
     region.disown()
     foreign = tuple(int(ip) for ip in sites["ip"][changed & ~ours])
@@ -173,6 +174,7 @@ def _is_called(halt: Halt, region: Region) -> bool:
     # Whether any site still leads into our code, or will when somebody takes a breakpoint away
     # from its first byte: it stays mapped rather than crash the target.
     sites = region.registry.sites
+    sites = sites[sites["state"] != SiteState.GONE]
     patch = _patches(sites)
     found, mapped = read_mapped(halt.target.memory, patch)
     changed = mapped & (found != _original(sites)).any(axis=1)

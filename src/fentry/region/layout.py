@@ -50,6 +50,7 @@ class SiteState(IntEnum):
     FREE = 0
     NOP = 1
     CALL = 2
+    GONE = 3  # another library lies there: the row is nobody's
 
 
 HEADER_DTYPE = np.dtype(
