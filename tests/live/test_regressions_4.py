@@ -17,8 +17,9 @@ from fentry.session import Session, attach
 
 # Alike to the byte but for the frame: an immediate of one byte, and of four.
 PLUG = """
-__attribute__((noipa)) long helper(long x) { return x; }
+long helper(long x);
 long plug(long x) { volatile char room[SIZE]; room[0] = x; return helper(room[0]) + ADD; }
+__attribute__((noipa)) long helper(long x) { return x; }
 """
 
 
@@ -29,11 +30,16 @@ class Swap:
         self.process = process
         self.pid = process.pid
         flags = ("-O0", "-shared", "-fPIC", "-Wl,-Bsymbolic", "-fcf-protection=none")
-        self.one, self.other = (
-            compile_c(
-                directory, PLUG, *flags, f"-DSIZE={size}", f"-DADD={add}", name=f"lib{add}.so"
+        self.one, self.other, self.unlike = (
+            compile_c(directory, PLUG, *flags, *more, f"-DADD={add}", name=f"lib{add}.so")
+            for add, more in enumerate(
+                (
+                    ("-DSIZE=24",),
+                    ("-DSIZE=600",),
+                    ("-DSIZE=600", "-fomit-frame-pointer"),
+                ),
+                1,
             )
-            for size, add in ((24, 1), (600, 2))
         )
 
     def say(self, words: str) -> str:
@@ -200,3 +206,14 @@ def test_whoever_registers_after_another_has_detached_is_told_so(tmp_path: Path)
         with pytest.raises(LockError, match="no longer traced"):
             session.register(tracing.counting("*"))
         session.close()
+
+
+def test_a_detach_leaves_a_library_alone_that_lies_where_a_traced_one_lay(tmp_path: Path) -> None:
+    with swapping(tmp_path) as swap:
+        first = swap.say(f"o {swap.one}")
+        with attach(swap.pid) as session:
+            ops = session.register(tracing.counting("plug"))
+            assert swap.say(f"o {swap.unlike}") == first
+            session.set_filter(ops, ("main",))
+        assert session.foreign == () and not session.parked_bytes
+        assert swap.say("c") == "8"
