@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import shutil
 import signal
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from tests.live.programs.fed import Fed, fed, folder, guests
+from tests.live.programs.servers import PAGE, ask_redis, fetch, nginx_server, redis_server
 from tests.support import tracing
 from tests.support.machine import need_tool
-from tests.support.process import start
 from tests.support.state import diff, snapshot
 from tests.support.unprivileged import Account, accounts
 
@@ -173,63 +171,20 @@ def test_sqlite_shell_answers_right_with_all_functions_traced(account: Account) 
 # Redis, over a unix socket
 
 
-class Redis:
-    """The few words of the protocol that are needed (RESP, redis.io/docs/reference)."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
-        self._reader = self._socket.makefile("rb")
-
-    def __call__(self, *words: object) -> str:
-        parts = [str(word).encode() for word in words]
-        self._socket.sendall(
-            b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
-        )
-        line = self._reader.readline()
-        if line.startswith(b"$"):
-            return self._reader.read(int(line[1:]) + 2)[:-2].decode()
-        return line[1:-2].decode()
-
-    def close(self) -> None:
-        self._reader.close()
-        self._socket.close()
-
-
-def ask_redis(path: Path, rounds: int) -> tuple[int, str, str]:
-    """A few hundred requests; each round checks its answers. (sum, length, a value) at the end."""
-    redis = Redis(path)
-    assert redis("FLUSHALL") == "OK"
-    total = 0
-    for i in range(rounds):
-        assert redis("SET", f"key:{i}", "value " * (i % 50)) == "OK"
-        assert redis("GET", f"key:{i}") == "value " * (i % 50)
-        assert redis("RPUSH", "list", i) == str(i + 1)
-        total = int(redis("INCRBY", "sum", i))
-    answer = total, redis("LLEN", "list"), redis("EVAL", "return redis.call('GET', 'key:7')", 0)
-    redis.close()
-    return answer
-
-
 def test_redis_answers_right_with_all_functions_traced(account: Account) -> None:
-    with folder(account) as place:
-        path = place / "socket"
-        options = ["--port", 0, "--unixsocket", path, "--save", "", "--dir", place]
-        server = need_tool("redis-server")
-        with start(server, *options, account=account, control=False) as target:
-            target.await_condition(lambda: "ccept connections" in target.out, "serving")
-            ask_redis(path, 50)
-            before = snapshot(target.pid)
+    with redis_server(account) as (target, path):
+        ask_redis(path, 50)
+        before = snapshot(target.pid)
 
-            def controller() -> tuple[tuple[int, str, str], Counter[str]]:
-                with traced_all(target.pid) as calls:
-                    return ask_redis(path, 150), calls()
+        def controller() -> tuple[tuple[int, str, str], Counter[str]]:
+            with traced_all(target.pid) as calls:
+                return ask_redis(path, 150), calls()
 
-            answer, counts = account.run(controller)
-            found = diff(before, snapshot(target.pid), ignore=("maps", "descriptors"))
-            left = guests(target.pid)
-            assert ask_redis(path, 50) == (1225, "50", "value " * 7)
-            end = target.kill(signal.SIGTERM)
+        answer, counts = account.run(controller)
+        found = diff(before, snapshot(target.pid), ignore=("maps", "descriptors"))
+        left = guests(target.pid)
+        assert ask_redis(path, 50) == (1225, "50", "value " * 7)
+        end = target.kill(signal.SIGTERM)
     assert answer == (11175, "150", "value " * 7)
     assert counts["main"] == 0
     assert counts.total() > 2000
@@ -239,73 +194,27 @@ def test_redis_answers_right_with_all_functions_traced(account: Account) -> None
 
 # nginx, with worker processes
 
-CONFIGURATION = """
-worker_processes 2; daemon off; master_process on; pid {place}/pid; error_log {place}/errors;
-{user} events {{ worker_connections 64; }}
-http {{
-    access_log off; client_body_temp_path {place}/b; proxy_temp_path {place}/p;
-    fastcgi_temp_path {place}/f; uwsgi_temp_path {place}/u; scgi_temp_path {place}/s;
-    server {{ listen 127.0.0.1:{port}; root {place}/www; }}
-}}
-"""
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def fetch(port: int, count: int) -> set[bytes]:
-    """What `count` requests for the page get, each over a connection of its own."""
-    bodies = set()
-    for _ in range(count):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/page.txt")
-        bodies.add(connection.getresponse().read())
-        connection.close()
-    return bodies
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens on the port."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
 
 def test_nginx_workers_serve_right_with_all_functions_traced(account: Account) -> None:
-    page = "".join(f"line {i}\n" for i in range(2000)).encode()
-    with folder(account) as place:
-        (place / "www").mkdir()
-        (place / "www" / "page.txt").write_bytes(page)
-        port, user = free_port(), "user root;" if account.uid == 0 else ""
-        text = CONFIGURATION.format(place=place, port=port, user=user)
-        (place / "nginx.conf").write_text(text)
-        for path in (place / "www", place / "www" / "page.txt", place / "nginx.conf"):
-            os.chown(path, account.uid, account.uid)
-        options = ["-c", place / "nginx.conf", "-e", place / "errors", "-p", place]
-        with start(need_tool("nginx"), *options, account=account, control=False) as target:
-            target.await_condition(lambda: accepts(port), "serving")
-            target.await_condition(lambda: len(children_of(target.pid)) == 2, "two workers")
-            pids = [target.pid, *children_of(target.pid)]
-            fetch(port, 20)
-            before = [snapshot(pid) for pid in pids]
+    with nginx_server(account) as (target, port):
+        pids = [target.pid, *children_of(target.pid)]
+        fetch(port, 20)
+        before = [snapshot(pid) for pid in pids]
 
-            def controller() -> tuple[set[bytes], list[Counter[str]]]:
-                with ExitStack() as stack:
-                    readers = [stack.enter_context(traced_all(pid)) for pid in pids]
-                    return fetch(port, 150), [calls() for calls in readers]
+        def controller() -> tuple[set[bytes], list[Counter[str]]]:
+            with ExitStack() as stack:
+                readers = [stack.enter_context(traced_all(pid)) for pid in pids]
+                return fetch(port, 150), [calls() for calls in readers]
 
-            bodies, counts = account.run(controller)
-            found = [
-                diff(was, snapshot(pid), ignore=("maps", "descriptors"))
-                for pid, was in zip(pids, before, strict=True)
-            ]
-            left = [guests(pid) for pid in pids]
-            assert fetch(port, 20) == {page}
-            end = target.kill(signal.SIGTERM)
-    assert bodies == {page}
+        bodies, counts = account.run(controller)
+        found = [
+            diff(was, snapshot(pid), ignore=("maps", "descriptors"))
+            for pid, was in zip(pids, before, strict=True)
+        ]
+        left = [guests(pid) for pid in pids]
+        assert fetch(port, 20) == {PAGE}
+        end = target.kill(signal.SIGTERM)
+    assert bodies == {PAGE}
     assert sum(count.total() for count in counts[1:]) > 10_000
     assert found == left == [[], [], []]
     assert end.code == 0

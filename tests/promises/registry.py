@@ -31,17 +31,19 @@ Body = Callable[[Run], str]
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """`full` is the count that is promised; `as_each` runs it as every account."""
+    """`full` is the count that is promised, `least` the smallest that shows anything; `as_each`
+    runs it as every account."""
 
     name: str
     full: int
     unit: str
     body: Body
     as_each: bool = True
+    least: int = 1
 
     def count(self, scale: float) -> int:
-        """`full * scale`, at least 1."""
-        return max(1, round(self.full * scale))
+        """`full * scale`, at least `least`."""
+        return max(self.least, round(self.full * scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,14 @@ class Outcome:
 _registered: dict[str, Promise] = {}
 
 
-def promise(name: str, *, full: int, unit: str, as_each: bool = True) -> Callable[[Body], Body]:
+def promise(
+    name: str, *, full: int, unit: str, as_each: bool = True, least: int = 1
+) -> Callable[[Body], Body]:
     """Register the decorated function under `name`; names are unique."""
 
     def register(body: Body) -> Body:
         assert name not in _registered, f"two promises are called {name}"
-        _registered[name] = Promise(name, full, unit, body, as_each)
+        _registered[name] = Promise(name, full, unit, body, as_each, least)
         return body
 
     return register
