@@ -58,7 +58,7 @@ def test_adopted_ring_and_counters_hold_every_call(account: Account) -> None:
         target.go()
         assert target.stop().is_well
     traced = [name for name in records]
-    assert len(traced) == 18
+    assert len(traced) == 21
     assert records == {name: held[name] for name in traced}
     assert counts == {name: held[name] for name in ("f_nop5", "f_frame")}
     assert texts == ["f_*", "f_nop5 f_frame"]
@@ -137,6 +137,6 @@ def test_detach_by_another_ends_a_living_session_cleanly(account: Account) -> No
 
         detached, said = account.run(controller)
         assert detached
-        assert "18 sites restored" in said
+        assert "21 sites restored" in said
         assert diff(before, snapshot(target.pid)) == []
         assert target.stop().is_well

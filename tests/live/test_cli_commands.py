@@ -48,7 +48,7 @@ def test_record_ends_after_its_time_and_leaves_nothing(
     assert done.out == ""
     line = done.err.splitlines()
     assert len(line) == 1
-    assert " events, 0 dropped; 18 functions traced, 1 refused; stopped " in line[0]
+    assert " events, 0 dropped; 21 functions traced, 1 refused; stopped " in line[0]
     assert line[0].endswith(f"; time is up; next: fentry report -i {folder}/t")
     target.hold()
     assert diff(before, snapshot(target.pid)) == []
@@ -174,8 +174,8 @@ def test_list_counts_every_function_once(account: Account, target: Target) -> No
     assert done.code == 0
     assert rows["f_plain"] == ""
     assert rows["f_loop_at_one"] != ""
-    assert len(rows) == 19
-    assert "18 traceable + 1 refused = 19" in done.err
+    assert len(rows) == 22
+    assert "21 traceable + 1 refused = 22" in done.err
 
 
 def test_list_of_a_file_needs_no_process(account: Account) -> None:

@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 TRACED = (
     "f_plain", "f_frame", "f_pushes", "f_endbr", "f_lea", "f_nop5", "f_endbr_nop5", "f_tail",
     "f_target", "f_patchable", "f_padded", "f_redzone", "f_rip", "f_short", "f_jump_first",
-    "f_around", "f_inside", "f_loop_into",
+    "f_around", "f_inside", "f_loop_into", "f_carrier", "f_tiny", "f_hop",
 )  # fmt: skip
 
 KINDS: dict[str, Callable[[], Path]] = {

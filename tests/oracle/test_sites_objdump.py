@@ -113,7 +113,31 @@ def test_five_bytes_never_cross_a_page_or_the_end_of_a_function(name: str) -> No
     assert not np.any(accepted["patch"] % 4096 + 5 > 4096)
     end = accepted["entry"] + accepted["size"]
     assert not np.any(accepted["patch"] + accepted["window"] > end)
-    assert not np.any(accepted["patch"][1:] < (accepted["patch"] + 5)[:-1])
+    replaced = np.where(accepted["hole"] != 0, 2, 5).astype(np.uint64)
+    assert not np.any(accepted["patch"][1:] < (accepted["patch"] + replaced)[:-1])
+
+
+def test_carriers_are_whole_instructions_that_nothing_enters() -> None:
+    path = path_of("python3")
+    code, targets = listing(path), branch_targets(path)
+    found = sites_of(path)
+    carried = found.sites[found.sites["carrier"] != 0]
+    assert len(carried) > 20
+    windows = [
+        (int(row["patch"]), max(int(row["window"]), 2 if row["hole"] else 5))
+        for row in found.sites[found.traceable]
+    ]
+    taken = {start + i for start, size in windows for i in range(size)}
+    for row in carried:
+        start, end = int(row["hole"]) - 5, int(row["hole"]) - 5 + int(row["carrier"])
+        span = range(start, end)
+        assert len(span) >= 10
+        assert taken.isdisjoint(span)
+        taken.update(span)
+        assert targets.keys().isdisjoint(range(start + 1, end))
+        raw = b"".join(code[place][0] for place in span if place in code)
+        assert raw == bytes(row["filler"])[: len(span)]
+        assert start in code and end in code
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -100,6 +101,7 @@ def _loop_of_commands(work: Started) -> Callable[[int], Sums]:
     def controller(seconds: int) -> Sums:
         sums = Sums()
         os.chdir(work.folder)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it
         with open("out", "w+b") as out, open("err", "w+b") as err:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)

@@ -42,6 +42,17 @@ NAKED void f_around(void)
 }
 NAKED void f_inside(void) { asm("mov %rsi, %rsi; mov %rdi, %rdi; jmp .Linside"); }
 
+/* Two functions shorter than a jump with code before and behind them and no padding in reach: their
+ * long jumps lie in the middle of f_carrier. */
+#define MOVES "mov %rcx, %rcx; mov %rdx, %rdx; cmove %rsi, %rsi; mov %rdi, %rdi; "
+#define FUNCTION(name, body) ".globl " name "; .type " name ", @function; " name ": .cfi_startproc; " \
+    body "; .cfi_endproc; .size " name ", . - " name "; "
+asm(".pushsection .text.packed, \"ax\"; .balign 4096; .fill 512, 1, 0; "
+    FUNCTION("f_carrier", MOVES MOVES MOVES MOVES MOVES MOVES "ret")
+    FUNCTION("f_tiny", "mov %rdi, %rdi; ret") FUNCTION("f_hop", "jmp f_carrier + 13")
+    ".fill 512, 1, 0; .popsection");
+void f_carrier(void), f_tiny(void), f_hop(void);
+
 /* Fills its red zone and looks at it again and again while it may be stopped. */
 NAKED void f_redzone(void)
 {
@@ -58,5 +69,5 @@ const struct hot_entry hot_table[] = {
     ENTRY(f_rip), ENTRY(f_lea), ENTRY(f_nop5), ENTRY(f_endbr_nop5),
     {"f_tail", f_tail, "f_target"}, ENTRY(f_patchable), ENTRY(f_padded), ENTRY(f_short),
     ENTRY(f_redzone), ENTRY(f_jump_first), ENTRY(f_loop_into), ENTRY(f_around), ENTRY(f_inside),
-    ENTRY(f_loop_at_one), {0, 0, 0},
+    ENTRY(f_loop_at_one), ENTRY(f_carrier), ENTRY(f_tiny), ENTRY(f_hop), {0, 0, 0},
 };

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.dispatch import detours
 from fentry.dispatch.plan import Plan
 from fentry.errors import LockError, PatchError
 from fentry.process.deferral import deferred_signals
@@ -30,11 +31,11 @@ from fentry.region.layout import (
 )
 from fentry.region.region import Region
 from fentry.sites import pad as pads
-from fentry.sites.moved import moved_code, place_of_copy
+from fentry.sites.moved import carrier_pads, moved_code, place_of_copy
 from fentry.sites.patcher import (
     POKE_BYTES,
     SiteMismatchError,
-    mismatches,
+    differ,
     poke,
     read_mapped,
     windows_differ,
@@ -146,10 +147,8 @@ class Dispatcher:
     def hole_is_foreign(self, sites: Rows) -> NDArray[np.bool_]:
         """Which sites would need a hole in which something else is by now: bool[n]."""
         wrong = np.zeros(len(sites), np.bool_)
-        short = np.flatnonzero(self.table.hole[sites] != 0)
-        chosen = sites[short]
-        empty = ~mismatches(self._target.memory, self.table.hole[chosen], self.table.filler[chosen])
-        wrong[short] = ~empty & ~self._laid[chosen]
+        short = np.flatnonzero((self.table.hole[sites] != 0) & ~self._laid[sites])
+        wrong[short] = detours.taken_by_others(self._target.memory, self.table, sites[short])
         return wrong
 
     @property
@@ -205,19 +204,17 @@ class Dispatcher:
         rows, sites = rows[known], sites[known]
         self.row[sites] = np.flatnonzero(known)
         # The row tells what was there; a module read from memory shows what we wrote over it.
-        for name in ("patch", "window", "kind", "hole"):
+        for name in ("patch", "window", "kind", "hole", "carrier"):
             getattr(self.table, name)[sites] = rows[name]
         self.table.reason[sites] = Reason.NONE
-        self.table.original[sites] = (
-            np.ascontiguousarray(rows["original"]).view(np.uint8).reshape(-1, 16)
-        )
-        filler = np.ascontiguousarray(rows["filler"]).view(np.uint8).reshape(-1, 8)
-        self.table.filler[sites] = filler[:, :POKE_BYTES]
+        for name in ("original", "filler"):
+            kept = np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)
+            getattr(self.table, name)[sites] = kept
         self._pad[sites] = rows["pad"]
         self._laid[sites] = rows["pad"] != 0
         self._keys.update(zip(rows["key"].tolist(), sites.tolist(), strict=True))
         found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
-        changed = mapped & (found != self.table.original[sites, :POKE_BYTES]).any(axis=1)
+        changed = mapped & self._is_changed(sites, found)
         for site, text in zip(sites[changed].tolist(), found[changed], strict=True):
             self._adopt_call(site, text.tobytes(), trampolines)
 
@@ -382,6 +379,9 @@ class Dispatcher:
         need = {i: 0 for i in range(len(self._arenas))}
         for i, count in zip(*np.unique(self._arena[sites[fresh]], return_counts=True), strict=True):
             need[int(i)] += int(count) * pads.PAD_BYTES
+        carried = sites[fresh][self.table.carrier[sites[fresh]] != 0]
+        for i, count in zip(*np.unique(self._arena[carried], return_counts=True), strict=True):
+            need[int(i)] += int(count) * pads.PAD_BYTES
         for (_, arena), (_, size) in codes.items():
             need[arena] += -(-size // pads.PAD_BYTES) * pads.PAD_BYTES
         short = {
@@ -473,18 +473,23 @@ class Dispatcher:
         # Fresh pads lie in one piece in each arena.
         for arena in np.unique(self._arena[change.sites[fresh]]).tolist():
             own = fresh[self._arena[change.sites[fresh]] == arena]
-            at = self._arenas[arena].take(len(own) * pads.PAD_BYTES)
             sites = change.sites[own]
-            addresses = np.uint64(at) + np.arange(len(own), dtype=np.uint64) * np.uint64(
-                pads.PAD_BYTES
-            )
+            carried = self.table.carrier[sites] != 0  # their carrier's pad follows their own
+            slots = np.cumsum(1 + carried) - (1 + carried)
+            total = len(own) + int(carried.sum())
+            at = self._arenas[arena].take(total * pads.PAD_BYTES)
+            addresses = np.uint64(at) + slots.astype(np.uint64) * np.uint64(pads.PAD_BYTES)
             self._pad[sites] = addresses
             prologue = self.table.kind[sites] != SiteKind.NOP
             moved, moved_bytes = moved_code(self.table, sites, addresses)
             backs = self.table.patch[sites] + np.where(
                 prologue, self.table.window[sites], POKE_BYTES
             ).astype(np.uint64)
-            code = pads.build_pads(
+            code = np.empty((total, pads.PAD_BYTES), np.uint8)
+            code[slots[carried] + 1] = carrier_pads(
+                self.table, sites[carried], addresses[carried] + np.uint64(pads.PAD_BYTES)
+            )
+            code[slots] = pads.build_pads(
                 addresses,
                 self.row[sites].astype(np.uint32),
                 change.call[own],
@@ -514,6 +519,7 @@ class Dispatcher:
         self._write_rows(change, adding, SiteState.CALL)
         self._write_pad_calls(change, idle)
         self._leave_windows(halt, change)
+        self._fill_detours(halt, change)
         self._poke(change)
         self._write_pad_calls(change, self._mode[change.sites] == PADDED)
         self._write_rows(change, ~adding, SiteState.NOP)
@@ -558,9 +564,15 @@ class Dispatcher:
                 remedy="fentry doctor lists who else is there",
             )
 
+    def _is_changed(self, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        # Whether `found` at the patch of each site is not the original, as far as it is replaced.
+        original = self.table.original[sites, :POKE_BYTES]
+        return differ(found, original, self.table.poke_bytes(sites))
+
     def differs(self, sites: Rows) -> NDArray[np.bool_]:
         """Which sites do not hold their original bytes, as far as these are moved: bool[n]."""
-        sizes = np.maximum(self.table.window[sites].astype(np.int64), POKE_BYTES)
+        windows = self.table.window[sites].astype(np.int64)
+        sizes = np.maximum(windows, self.table.poke_bytes(sites))
         return windows_differ(
             self._target.memory, self.table.patch[sites], self.table.original[sites], sizes
         )
@@ -574,31 +586,23 @@ class Dispatcher:
             self._first_patched = patched[first]
         sites = self._first_patched
         found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
-        original = (found == self.table.original[sites, :POKE_BYTES]).all(axis=1)
-        numbers: list[int] = self.table.module[sites[~mapped | original]].tolist()
+        gone = ~mapped | ~self._is_changed(sites, found)
+        numbers: list[int] = self.table.module[sites[gone]].tolist()
         return numbers
 
     def _poke(self, change: _Change) -> None:
-        self._fill_holes(change)
         sites = change.sites
         expected = self._text(sites, self._mode[sites], self._call[sites])
         wanted = self._text(sites, change.mode, change.call)
-        differ = (expected != wanted).any(axis=1)
+        widths = self.table.poke_bytes(sites)
+        new = np.flatnonzero(differ(expected, wanted, widths))
         patch = self.table.patch[sites]
-        poke(self._target.memory, patch[differ], expected[differ], wanted[differ])
+        poke(self._target.memory, patch[new], expected[new], wanted[new], widths[new])
 
-    def _fill_holes(self, change: _Change) -> None:
-        # The long jumps of short sites, before anything leads to them. They stay until the detach.
+    def _fill_detours(self, halt: Halt, change: _Change) -> None:
         sites = change.sites[change.mode == PADDED]
         sites = sites[self.table.hole[sites] != 0]
-        holes = self.table.hole[sites]
-        jumps = self._pad[sites] + np.uint64(pads.CALL_OFFSET)
-        wanted = pads.branches(pads.JMP, holes, jumps)
-        found, _ = read_mapped(self._target.memory, holes)
-        expected = np.where(
-            (found == wanted).all(axis=1)[:, None], wanted, self.table.filler[sites]
-        )
-        poke(self._target.memory, holes, expected, wanted)
+        detours.fill(halt, self.table, sites, self._pad[sites])
 
     def _text(
         self, sites: Rows, mode: NDArray[np.uint8], call: NDArray[np.uint64]
@@ -641,8 +645,7 @@ class Dispatcher:
         called = np.flatnonzero(self._mode[change.sites] != NONE)
         sites = change.sites[called]
         found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
-        original = (found == self.table.original[sites, :POKE_BYTES]).all(axis=1)
-        gone = called[~mapped | original]
+        gone = called[~mapped | ~self._is_changed(sites, found)]
         change.gone = change.sites[gone]
         change.mode[gone] = NONE
         self._mode[change.gone] = NONE
@@ -665,9 +668,8 @@ class Dispatcher:
         rows["state"] = state
         rows["trampoline"] = change.trampoline[chosen]
         rows["hole"] = self.table.hole[sites]
-        filler = np.zeros((len(sites), 8), np.uint8)
-        filler[:, :POKE_BYTES] = self.table.filler[sites]
-        rows["filler"] = filler.view("V8").ravel()
+        rows["carrier"] = self.table.carrier[sites]
+        rows["filler"] = self.table.filler[sites].view("V16").ravel()
         numbers = self.row[sites]
         order = np.argsort(numbers)
         for run in np.split(order, np.flatnonzero(np.diff(numbers[order]) != 1) + 1):

@@ -26,8 +26,9 @@ from fentry.region.region import Region, give_back, remove_orphans
 from fentry.region.registry import Rows, UnfinishedRegistry, find_registry
 from fentry.sites.pad import CALL, JMP, SHORT_JMP
 from fentry.sites.pages import private_runs
-from fentry.sites.patcher import POKE_BYTES, poke, read_mapped
+from fentry.sites.patcher import POKE_BYTES, differ, poke, read_mapped
 from fentry.sites.site import SHORT_SIZE
+from fentry.sites.table import hole_filler
 
 REMOVE_LIMIT_S = 5.0
 _PAUSE_S = 0.001
@@ -95,9 +96,10 @@ def restore_text(halt: Halt, region: Region) -> Restored:
     # Whatever permissions the text has by now: a program may have made it writable.
     found, mapped = read_mapped(halt.target.memory, patch)
     original = _original(sites)
-    changed = mapped & (found != original).any(axis=1)
+    widths = _widths(sites)
+    changed = mapped & differ(found, original, widths)
     ours = changed & _is_ours(region, sites, found)
-    poke(halt.target.memory, patch[ours], found[ours], original[ours])
+    poke(halt.target.memory, patch[ours], found[ours], original[ours], widths[ours])
     kept = changed & ~ours & _leads(region, sites, found)
     _restore_holes(halt, region, sites[~kept])
     every["state"][every["state"] != SiteState.GONE] = SiteState.NOP
@@ -109,8 +111,9 @@ def restore_text(halt: Halt, region: Region) -> Restored:
 
 
 def _restore_holes(halt: Halt, region: Region, sites: Rows) -> None:
-    # The padding that held long jumps, which nothing leads to any more; not where a breakpoint
-    # lies over the short one. Who has just come there by a short jump begins again.
+    # What held long jumps, which nothing leads to any more; not where a breakpoint lies over the
+    # short one. Who has just come there by a short jump begins again. Then the carriers: what is
+    # behind their jump must be right again before they are.
     holes, filler = _holes(sites)
     found, mapped = read_mapped(halt.target.memory, holes)
     ours = mapped & (found[:, 0] == JMP) & _long_leads(region, holes, found)
@@ -119,6 +122,10 @@ def _restore_holes(halt: Halt, region: Region, sites: Rows) -> None:
     if not back.keys().isdisjoint(halt.rips()):
         halt.move(back)
     poke(halt.target.memory, holes[ours], found[ours], filler[ours])
+    starts, instructions = _carriers(sites)
+    found, mapped = read_mapped(halt.target.memory, starts)
+    ours = mapped & (found[:, 0] == JMP) & _long_leads(region, starts, found)
+    poke(halt.target.memory, starts[ours], found[ours], instructions[ours])
 
 
 def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIMIT_S) -> int:
@@ -153,7 +160,8 @@ def _private_text(target: Target, region: Region) -> list[tuple[Mapping, int, in
     # Ranges of text to be given back, each with its mapping as it was when they were looked for.
     try:
         sites = region.registry.sites
-        patch = np.concatenate([sites["patch"].astype(np.uint64), _holes(sites)[0]])
+        starts = (sites["patch"].astype(np.uint64), _holes(sites)[0], _carriers(sites)[0])
+        patch = np.concatenate(starts)
     except PatchError:
         return []  # it is gone: the stop will tell
     maps = read_maps(target.pid)
@@ -177,8 +185,11 @@ def _is_called(halt: Halt, region: Region) -> bool:
     sites = sites[sites["state"] != SiteState.GONE]
     patch = _patches(sites)
     found, mapped = read_mapped(halt.target.memory, patch)
-    changed = mapped & (found != _original(sites)).any(axis=1)
-    return bool((changed & _leads(region, sites, found)).any())
+    changed = mapped & differ(found, _original(sites), _widths(sites))
+    starts, instructions = _carriers(sites)
+    moved, there = read_mapped(halt.target.memory, starts)
+    carried = there & (moved != instructions).any(axis=1) & _long_leads(region, starts, moved)
+    return bool((changed & _leads(region, sites, found)).any() or carried.any())
 
 
 def _remove(halt: Halt, region: Region, runs: Sequence[tuple[Mapping, int, int]]) -> None:
@@ -203,8 +214,23 @@ def _holes(sites: Rows) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
     holes = short["hole"].astype(np.uint64)
     if (holes % np.uint64(PAGE_BYTES) > np.uint64(PAGE_BYTES - POKE_BYTES)).any():
         raise _crossing()
-    filler = np.ascontiguousarray(short["filler"]).view(np.uint8).reshape(-1, 8)
-    return holes, np.ascontiguousarray(filler[:, :POKE_BYTES])
+    filler = np.ascontiguousarray(short["filler"]).view(np.uint8).reshape(-1, 16)
+    return holes, hole_filler(filler, short["carrier"])
+
+
+def _carriers(sites: Rows) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    # Where instructions were moved away for long jumps, and the first five bytes of them.
+    carried = sites[sites["carrier"] != 0]
+    starts = carried["hole"].astype(np.uint64) - np.uint64(POKE_BYTES)
+    if (starts % np.uint64(PAGE_BYTES) > np.uint64(PAGE_BYTES - POKE_BYTES)).any():
+        raise _crossing()
+    filler = np.ascontiguousarray(carried["filler"]).view(np.uint8).reshape(-1, 16)
+    return starts, np.ascontiguousarray(filler[:, :POKE_BYTES])
+
+
+def _widths(sites: Rows) -> NDArray[np.int64]:
+    # How many bytes of each site were replaced.
+    return np.where(sites["hole"] != 0, SHORT_SIZE, POKE_BYTES)
 
 
 def _patches(sites: Rows) -> NDArray[np.uint64]:

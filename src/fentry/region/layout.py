@@ -17,7 +17,7 @@ from enum import IntEnum
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRYRG", "little")
-VERSION = 2
+VERSION = 3
 PAGE = 4096
 
 REGISTRY_NAME = b"fentry-registry"
@@ -135,10 +135,11 @@ SITE_DTYPE = np.dtype(
         ("counter", "<u4"),
         ("kind", "u1"),
         ("window", "u1"),
-        ("state", "<u2"),
+        ("state", "u1"),
+        ("carrier", "u1"),
         ("trampoline", "<u4"),
         ("hole", "<u8"),
-        ("filler", "V8"),
+        ("filler", "V16"),
     ]
 )
 

@@ -15,6 +15,7 @@ from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register
 from numpy.typing import NDArray
 
 from fentry.sites.branches import Branches, Candidates
+from fentry.sites.carriers import Carrier, Carriers, may_carry, rows_near
 from fentry.sites.holes import Holes
 from fentry.sites.jumps import JumpCheck
 from fentry.sites.nop import ENDBR64, is_nop_site
@@ -203,29 +204,30 @@ class _Search:
     def shorten(self) -> None:
         """Gives those refused for what enters their windows one of two bytes, where it can.
 
-        It is a short jump to a hole nearby, in which the long one is; what goes on behind the
-        two bytes runs as before.
+        It is a short jump to a hole nearby, in which the long one is: padding, or else room that
+        a carrier makes. What goes on behind the two bytes runs as before.
         """
         reasons = self.rows["reason"]
-        chosen = (reasons == Reason.BRANCH) | (reasons == Reason.POINTER)
-        chosen &= self.rows["size"] >= PATCH_SIZE
-        # five bytes are compared, though two are written: none of them may be another's
+        chosen = np.isin(reasons, (Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT))
+        ends = self.rows["entry"] + self.functions.rows["size"]
         after = np.append(self.rows["entry"][1:], np.uint64(2**64 - 1))
-        chosen &= after >= self.rows["patch"] + np.uint64(PATCH_SIZE)
+        chosen &= np.minimum(ends, after) >= self.rows["patch"] + np.uint64(SHORT_SIZE)
+        chosen &= self.rows["patch"] % PAGE_SIZE + PATCH_SIZE <= PAGE_SIZE  # five bytes are read
         rows = np.flatnonzero(chosen & (self.rows["kind"] != SiteKind.NOP))
         before = {row: self.rows[row].copy() for row in rows.tolist()}
+        windows = {row: self._short_window(row) for row in rows.tolist()}
+        rows = rows[[windows[row].kind != SiteKind.REFUSED for row in rows.tolist()]]
         holes = self._unreached_holes(rows)
-        for row, place in holes.items():
-            site = self.rows[row]
-            skip = int(site["patch"]) - int(site["entry"])
-            code = next(iter(self._bytes_at([int(site["patch"])], _ENTRY_BYTES)))
-            size = int(self.functions.rows["size"][row]) - skip
-            found = prologue_window(code, int(site["patch"]), size, SHORT_SIZE)
-            if found.kind != SiteKind.REFUSED:
-                site["kind"], site["window"], site["reason"] = SiteKind.SHORT, found.size, 0
-                site["hole"] = place
-                site["filler"] = np.void(self.image.read(place, PATCH_SIZE))
-        if holes:
+        carriers = self._unreached_carriers([row for row in rows.tolist() if row not in holes])
+        for row in (*holes, *carriers):
+            site, carrier = self.rows[row], carriers.get(row)
+            site["kind"], site["window"], site["reason"] = SiteKind.SHORT, windows[row].size, 0
+            site["hole"] = carrier.hole if carrier else holes[row]
+            site["carrier"] = carrier.window if carrier else 0
+            start = carrier.vaddr if carrier else holes[row]
+            kept = self.image.read(start, carrier.window if carrier else PATCH_SIZE)
+            site["filler"] = np.void(kept.ljust(ORIGINAL_BYTES, b"\0"))
+        if holes or carriers:
             self.refuse_pointed_at()
             self.refuse_loops()
             self.refuse_branched_into()
@@ -234,6 +236,85 @@ class _Search:
                 reason = self.rows["reason"][row]
                 self.rows[row] = before[row]
                 self.rows["reason"][row] = reason
+
+    def _short_window(self, row: int) -> Window:
+        patch = int(self.rows["patch"][row])
+        code = next(iter(self._bytes_at([patch], _ENTRY_BYTES)))
+        size = int(self.rows["entry"][row]) + int(self.functions.rows["size"][row]) - patch
+        return prologue_window(code, patch, size, SHORT_SIZE)
+
+    def _unreached_carriers(self, rows: list[int]) -> dict[int, Carrier]:
+        # A carrier for each row that has one. Again only where nothing can be said to lead inside.
+        if not rows or self.image.memory_bias is not None:
+            return {}
+        low = self.branches.low
+        taken = self.branches.blank()
+        for start, size in self._replaced():
+            taken[start - low : start - low + size] = True
+        carriers = Carriers(self.image, self.branches, self._may_carry(rows), taken)
+        offered = {row: carriers.near(int(self.rows["patch"][row])) for row in rows}
+        wanted = self.branches.blank()
+        for places in offered.values():
+            for place in places:
+                wanted[place.inside.start - low : place.inside.stop - low] = True
+        reached = {int(target) for target in self.branches.candidates_into(wanted).target}
+        reached |= {target for _, target in self._named_in(wanted)}
+        found = {}
+        for row, places in offered.items():
+            for place in places:
+                if carriers.is_free(place) and reached.isdisjoint(place.inside):
+                    carriers.take(place)
+                    found[row] = place
+                    break
+        return found
+
+    def _may_carry(self, rows: list[int]) -> NDArray[np.bool_]:
+        # Functions near these whose instructions may be moved from their middle: no landing pads,
+        # nothing in the data that names their insides, no computed jumps, of their own or of
+        # whose part they are.
+        near = sorted({other for row in rows for other in rows_near(self.image, self._at(row))})
+        frames, eligible = self.image.frames, np.zeros(len(self.rows), bool)
+        reasons = (Reason.NONE, Reason.COLD, Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT)
+        parts = self._parts()
+        for row in near if len(frames) else []:
+            entry = int(self.rows["entry"][row])
+            at = int(np.searchsorted(frames["start"], np.uint64(entry)))
+            framed = at < len(frames) and int(frames["start"][at]) == entry
+            if framed and not frames["catches"][at] and self.rows["reason"][row] in reasons:
+                eligible[row] = may_carry(self.branches.flow(row)) and not self._is_named(row)
+        wanted = self.branches.blank()
+        for row in np.flatnonzero(eligible & parts).tolist():
+            part = self.branches.flow(row)
+            wanted[part.start - self.branches.low :][: part.size] = True
+        owners: dict[int, set[int]] = {}
+        for source, target in self.branches.confirmed(self.branches.candidates_into(wanted)):
+            owners.setdefault(self.functions.containing(target), set()).add(
+                self.functions.containing(source)
+            )
+        for row in np.flatnonzero(eligible & parts).tolist():
+            own = owners.get(row, set()) - {row}
+            eligible[row] = any(one >= 0 and not parts[one] for one in own) and all(
+                one >= 0 and may_carry(self.branches.flow(one)) for one in own
+            )
+        return eligible
+
+    def _is_named(self, row: int) -> bool:
+        # Whether data holds an address inside of a function.
+        pointers, start = self.image.code_pointers, self.rows["entry"][row]
+        first, last = np.searchsorted(pointers, (start + np.uint64(1), self.functions.ends[row]))
+        return bool(last > first)
+
+    def _at(self, row: int) -> int:
+        return int(self.rows["patch"][row])
+
+    def _replaced(self) -> Iterator[tuple[int, int]]:
+        # (vaddr, bytes) of everything that is replaced: windows, holes, carriers.
+        for site in self.rows[self._accepted()]:
+            yield int(site["patch"]), max(int(site["window"]), PATCH_SIZE)
+            if site["hole"]:
+                yield int(site["hole"]), PATCH_SIZE
+            if site["carrier"]:
+                yield int(site["hole"]) - PATCH_SIZE, int(site["carrier"])
 
     def _unreached_holes(self, rows: NDArray[np.int64]) -> dict[int, int]:
         # A hole for each row that has one, row -> vaddr. Only bytes that nothing can be said to
@@ -350,7 +431,8 @@ class _Search:
         refused = ~self._accepted()
         self.rows["kind"][refused] = SiteKind.REFUSED
         self.rows["window"][refused] = 0
-        self.rows["hole"][refused] = 0
+        for name in ("hole", "carrier"):
+            self.rows[name][refused] = 0
         return ModuleSites(self.rows, self.blockers)
 
     def refuse(self, which: NDArray[np.bool_], reason: Reason, *, always: bool = False) -> None:
@@ -376,12 +458,20 @@ class _Search:
         for step in range(1, LONGEST_WINDOW):
             at = first[taken > step] + step
             marked[at[at < len(marked)]] = True
+        for inside, _ in self._carried():
+            marked[inside.start - self.branches.low : inside.stop - self.branches.low] = True
         return marked
+
+    def _carried(self) -> Iterator[tuple[range, np.void]]:
+        # What nothing may enter of each carrier, and the row that it serves.
+        for row in np.flatnonzero(self._accepted() & (self.rows["carrier"] != 0)).tolist():
+            site = self.rows[row]
+            yield Carrier(int(site["hole"]) - PATCH_SIZE, int(site["carrier"])).inside, site
 
     def _block(self, found: Iterable[tuple[int, int]], reason: Reason) -> None:
         """Refuses the rows whose windows hold a target; `found` are pairs (source, target)."""
         accepted = np.flatnonzero(self._accepted())
-        patches = self.rows["patch"][accepted]
+        patches, carried = self.rows["patch"][accepted], list(self._carried())
         for source, target in found:
             number = int(np.searchsorted(patches, np.uint64(target))) - 1
             # windows may overlap until the rows named by symbols are refused: look back
@@ -396,6 +486,10 @@ class _Search:
                     row["reason"] = reason
                     self.blockers[int(row["entry"])] = source
                 number -= 1
+            for inside, row in carried:
+                if target in inside and source not in range(inside.start - 1, inside.stop):
+                    row["reason"] = reason
+                    self.blockers[int(row["entry"])] = source
 
     def _refuse_reached_from(self, row: int, jump: int) -> None:
         """Refuses the function with an unknown jump and, if it is a cold part, those around it."""

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from fentry.sites.branches import Branches
 from fentry.sites.prologue import is_padding
-from fentry.sites.site import PAGE_SIZE, PATCH_SIZE, SHORT_SIZE
+from fentry.sites.site import FARTHEST_AHEAD, FARTHEST_BACK, PAGE_SIZE, PATCH_SIZE, SHORT_SIZE
 from fentry.symbols.elf import ElfImage
 
-_FARTHEST_BACK, _FARTHEST_AHEAD = 128, 127  # jmp rel8, from its end
 _LONGEST_PADDING = 256
 _MOST_NESTED = 64
 # What control does not go on from, whatever it leads to.
@@ -64,7 +63,7 @@ class Holes:
     def near(self, patch: int) -> list[Hole]:
         """Free holes in reach of a short jump at `patch`, nearest first."""
         behind = patch + SHORT_SIZE
-        low, high = behind - _FARTHEST_BACK, behind + _FARTHEST_AHEAD
+        low, high = behind - FARTHEST_BACK, behind + FARTHEST_AHEAD
         first = max(0, int(np.searchsorted(self._end, low - _LONGEST_PADDING)) - 1)
         last = int(np.searchsorted(self._end, high, "right"))
         found = [

@@ -33,6 +33,33 @@ def moved_code(
     return moved, moved_bytes
 
 
+def carrier_pads(
+    table: SiteTable, sites: NDArray[np.int64], addresses: NDArray[np.uint64]
+) -> NDArray[np.uint8]:
+    """The moved instructions of the sites' carriers, and jumps back: uint8[n, PAD_BYTES].
+
+    Raises PatchError as moved_code().
+    """
+    code = np.full((len(sites), pads.PAD_BYTES), 0xCC, np.uint8)
+    ends = np.zeros(len(sites), np.int64)
+    for i, (site, address) in enumerate(zip(sites.tolist(), addresses.tolist(), strict=True)):
+        copy = _carried(table, site, address).code
+        code[i, : len(copy)] = np.frombuffer(copy, np.uint8)
+        ends[i] = len(copy)
+    backs = table.carriers(sites) + table.carrier[sites].astype(np.uint64)
+    jumps = pads.branches(pads.JMP, addresses + ends.astype(np.uint64), backs)
+    code[np.arange(len(sites))[:, None], ends[:, None] + np.arange(pads.JMP_BYTES)] = jumps
+    return code
+
+
+def place_in_carrier(table: SiteTable, site: int, pad: int, rip: int) -> int:
+    """Where the copy, at `pad`, of an instruction of a site's carrier begins.
+
+    Raises PatchError when none begins at `rip`.
+    """
+    return _place(_carried(table, site, pad), rip)
+
+
 def place_of_copy(table: SiteTable, site: int, pad: int, rip: int) -> int:
     """Where in the pad the copy of the instruction at `rip`, in the window of a site, begins.
 
@@ -40,7 +67,11 @@ def place_of_copy(table: SiteTable, site: int, pad: int, rip: int) -> int:
     """
     if table.kind[site] == SiteKind.PROLOGUE:
         return pad + pads.RETURN_OFFSET + rip - int(table.patch[site])
-    place = _relocated(table, site, pad).places.get(rip)
+    return _place(_relocated(table, site, pad), rip)
+
+
+def _place(moved: Moved, rip: int) -> int:
+    place = moved.places.get(rip)
     if place is None:
         raise PatchError(
             f"a thread stands at {rip:#x}, between two instructions",
@@ -53,8 +84,17 @@ def place_of_copy(table: SiteTable, site: int, pad: int, rip: int) -> int:
 
 def _relocated(table: SiteTable, site: int, pad: int) -> Moved:
     ip, window = int(table.patch[site]), int(table.window[site])
+    return _moved(table.original[site, :window].tobytes(), ip, pad + pads.RETURN_OFFSET)
+
+
+def _carried(table: SiteTable, site: int, pad: int) -> Moved:
+    ip = int(table.carriers(np.array([site]))[0])
+    return _moved(table.filler[site, : int(table.carrier[site])].tobytes(), ip, pad)
+
+
+def _moved(code: bytes, ip: int, to: int) -> Moved:
     try:
-        return relocate(table.original[site, :window].tobytes(), ip, pad + pads.RETURN_OFFSET)
+        return relocate(code, ip, to)
     except CannotMove as error:
         raise PatchError(
             f"cannot move the instructions at {ip:#x}: {error}",

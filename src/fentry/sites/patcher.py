@@ -56,6 +56,12 @@ def read_mapped(memory: Memory, addresses: Addresses) -> tuple[Pokes, NDArray[np
     return found, mapped
 
 
+def differ(found: Pokes, wanted: Pokes, widths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which sites differ in the first widths[i] of their five bytes: bool[n]."""
+    unlike: NDArray[np.bool_] = ((found != wanted) & _first(widths)).any(axis=1)
+    return unlike
+
+
 def mismatches(memory: Memory, addresses: Addresses, expected: Pokes) -> NDArray[np.bool_]:
     """Which sites do not hold what is expected, or are not mapped any more: bool[n]."""
     found, mapped = read_mapped(memory, addresses)
@@ -84,17 +90,25 @@ def windows_differ(
     return wrong
 
 
-def poke(memory: Memory, addresses: Addresses, expected: Pokes, wanted: Pokes) -> None:
-    """Change each site from its expected five bytes to the wanted ones, all or none.
+def poke(
+    memory: Memory,
+    addresses: Addresses,
+    expected: Pokes,
+    wanted: Pokes,
+    widths: NDArray[np.int64] | None = None,
+) -> None:
+    """Change each site from its expected five bytes to the wanted ones, all or none; only the
+    first widths[i] of them, int64[n], where that is given.
 
     Raises SiteReadError, SiteMismatchError (nothing was written), SiteWriteError (all sites were
     put back).
     """
     runs = list(_runs(memory, addresses))
+    mask = _first(np.full(len(addresses), POKE_BYTES) if widths is None else widths)
     for members, start, text in runs:
         offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
         found = text[offsets[:, None] + np.arange(POKE_BYTES)]
-        wrong = (found != expected[members]).any(axis=1)
+        wrong = ((found != expected[members]) & mask[members]).any(axis=1)
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             which = members[first]
@@ -112,7 +126,8 @@ def poke(memory: Memory, addresses: Addresses, expected: Pokes, wanted: Pokes) -
         for members, start, text in runs:
             changed = text.copy()
             offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
-            changed[offsets[:, None] + np.arange(POKE_BYTES)] = wanted[members]
+            places, written = offsets[:, None] + np.arange(POKE_BYTES), mask[members]
+            changed[places[written]] = wanted[members][written]
             done.append((start, text))
             memory.write(start, changed.tobytes())
             if memory.read(start, len(changed)) != changed.tobytes():
@@ -126,6 +141,11 @@ def poke(memory: Memory, addresses: Addresses, expected: Pokes, wanted: Pokes) -
             cause=error.cause,
             remedy=error.remedy or "the text may be a shared mapping",
         ) from error
+
+
+def _first(widths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    result: NDArray[np.bool_] = np.arange(POKE_BYTES) < widths[:, None]
+    return result
 
 
 def _runs(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 # The length of `jmp rel32` and `call rel32` (SDM Vol. 2, JMP and CALL).
 PATCH_SIZE = 5
 SHORT_SIZE = 2  # jmp rel8
+FARTHEST_BACK, FARTHEST_AHEAD = 128, 127  # its reach, from its end
 ORIGINAL_BYTES = 16  # what a site remembers of the text
 PAGE_SIZE = 4096
 
@@ -91,7 +92,9 @@ _TEXT = {
 
 # entry: vaddr of the function. patch: vaddr of the five bytes, after an endbr64. kind: SiteKind.
 # window: bytes of the whole instructions that the five bytes (two of a SHORT site) touch, 0 if
-# refused. hole, filler: vaddr of five bytes of padding and what they are, 0 if there is no need.
+# refused. hole: vaddr of the long jump of a SHORT site, else 0. carrier: 0 where that lies in
+# padding, else how many bytes of instructions are moved for it, the first of them five bytes before
+# it. filler: what stands there, in the padding or from the first instruction of the carrier.
 # reason: Reason. original: the first 16 bytes at patch, zeros past the end of the segment.
 # size: bytes of the function.
 SITE_DTYPE = np.dtype(
@@ -104,7 +107,8 @@ SITE_DTYPE = np.dtype(
         ("original", "V16"),
         ("size", "<u4"),
         ("hole", "<u8"),
-        ("filler", "V5"),
+        ("filler", "V16"),
+        ("carrier", "u1"),
     ]
 )
 

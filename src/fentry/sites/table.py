@@ -18,9 +18,10 @@ class SiteTable:
 
     `patch` is where five bytes can be replaced, `window` how many bytes whole instructions cover
     there, `original` uint8[n, 16] the bytes of the file, `module` an index into what the table
-    was made of, `kind` and `reason` as in sites.site. `hole` is where a SHORT site has its long
-    jump, 0 for others, `filler` uint8[n, 5] what the file has there. `from_memory`: the module was
-    read from the target's memory, not from a file.
+    was made of, `kind`, `reason` and `carrier` as in sites.site. `hole` is where a SHORT site has
+    its long jump, 0 for others, `filler` uint8[n, 16] what the file has there, or from the first
+    instruction of its carrier. `from_memory`: the module was read from the target's memory, not
+    from a file.
     """
 
     ip: NDArray[np.uint64]
@@ -32,6 +33,7 @@ class SiteTable:
     module: NDArray[np.int32]
     hole: NDArray[np.uint64]
     filler: NDArray[np.uint8]
+    carrier: NDArray[np.uint8]
     from_memory: NDArray[np.bool_]
 
     @classmethod
@@ -42,15 +44,14 @@ class SiteTable:
             rows = found.sites
             columns["ip"].append(rows["entry"] + np.uint64(bias % (1 << 64)))
             columns["patch"].append(rows["patch"] + np.uint64(bias % (1 << 64)))
-            for name in ("window", "kind", "reason"):
+            for name in ("window", "kind", "reason", "carrier"):
                 columns[name].append(rows[name])
-            original = np.ascontiguousarray(rows["original"]).view(np.uint8).reshape(-1, 16)
-            columns["original"].append(original)
+            for name in ("original", "filler"):
+                kept = np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)
+                columns[name].append(kept)
             columns["module"].append(np.full(len(rows), index, np.int32))
             shift = np.where(rows["hole"] != 0, np.uint64(bias % (1 << 64)), np.uint64(0))
             columns["hole"].append(rows["hole"] + shift)
-            filler = np.ascontiguousarray(rows["filler"]).view(np.uint8).reshape(-1, PATCH_SIZE)
-            columns["filler"].append(filler)
             columns["from_memory"].append(np.zeros(len(rows), np.bool_))
         if not parts:
             none, few = np.empty(0, np.uint64), np.empty(0, np.uint8)
@@ -63,7 +64,8 @@ class SiteTable:
                 np.empty((0, 16), np.uint8),
                 np.empty(0, np.int32),
                 none,
-                np.empty((0, PATCH_SIZE), np.uint8),
+                np.empty((0, 16), np.uint8),
+                few,
                 np.empty(0, np.bool_),
             )
         joined = {name: np.concatenate(pieces) for name, pieces in columns.items()}
@@ -85,6 +87,14 @@ class SiteTable:
         """How many bytes of text are replaced at each row: int64[n]."""
         return np.where(self.kind[rows] == SiteKind.SHORT, SHORT_SIZE, PATCH_SIZE)
 
+    def carriers(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Where the instructions begin that are moved for the long jump of each row: uint64[n]."""
+        return self.hole[rows] - np.uint64(PATCH_SIZE)
+
+    def hole_filler(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """What the file has where the long jump of each row lies: uint8[n, 5]."""
+        return hole_filler(self.filler[rows], self.carrier[rows])
+
     @property
     def traceable(self) -> NDArray[np.bool_]:
         """Which functions have a site: bool[n]."""
@@ -97,3 +107,9 @@ class SiteTable:
         rows[rows == len(self.ip)] = 0
         found = len(self.ip) and self.ip[rows] == ips
         return np.where(found, rows, -1)
+
+
+def hole_filler(filler: NDArray[np.uint8], carrier: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The five bytes of each long jump among the filler: uint8[n, 5]."""
+    behind = filler[:, PATCH_SIZE : 2 * PATCH_SIZE]
+    return np.where((carrier != 0)[:, None], behind, filler[:, :PATCH_SIZE])

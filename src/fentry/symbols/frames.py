@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 # start and size: vaddr, bytes. signal: the frame of a signal's return ('S' augmentation).
 # inside: at its first instruction registers are already saved or the stack has already moved,
-# so it is not entered by a call: the .cold part of a function.
-FRAME_DTYPE = np.dtype([("start", "<u8"), ("size", "<u8"), ("signal", "?"), ("inside", "?")])
+# so it is not entered by a call: the .cold part of a function. catches: it may have landing pads
+# ('L' augmentation), which the unwinder enters.
+FRAME_DTYPE = np.dtype(
+    [("start", "<u8"), ("size", "<u8"), ("signal", "?"), ("inside", "?"), ("catches", "?")]
+)
 
 _PT_GNU_EH_FRAME = 0x6474E550
 _DATAREL_SDATA4 = 0x3B
@@ -38,6 +41,7 @@ class _Cie:
     encoding: int
     signal: bool
     has_size: bool
+    catches: bool
 
 
 def frame_ranges(image: ElfImage) -> NDArray[np.void]:
@@ -128,6 +132,7 @@ def _describe_alike(image: ElfImage, fdes: NDArray[np.int64], cie: _Cie) -> NDAr
     found["start"] = start.view(np.uint64)
     found["size"] = _gather(data, at + 8 + width, f"<u{width}")
     found["signal"] = cie.signal
+    found["catches"] = cie.catches
     found["inside"] = _starts_inside(data, at, body, cie.has_size)
     top = max(s.vaddr + s.memory_size for s in image.loads)
     return found[(start >= 0) & (start < top) & (found["size"] < top)]
@@ -158,7 +163,7 @@ def _parse_cie(image: ElfImage, vaddr: int) -> _Cie:
         raise image.damaged(".eh_frame", vaddr, "not a common information entry")
     version, augmentation = raw[8], raw[9:end].decode("latin-1")
     if not augmentation.startswith("z"):
-        return _Cie(0, False, False)
+        return _Cie(0, False, False, False)
     position = _skip_leb(raw, _skip_leb(raw, end + 1))  # code and data alignment
     position = _skip_leb(raw, position) if version != 1 else position + 1  # return register
     position = _skip_leb(raw, position)  # size of the augmentation
@@ -173,7 +178,7 @@ def _parse_cie(image: ElfImage, vaddr: int) -> _Cie:
             position += 1 + _WIDTHS.get(raw[position] & 0x0F, 8)
         elif letter == "L":
             position += 1
-    return _Cie(encoding, "S" in augmentation, True)
+    return _Cie(encoding, "S" in augmentation, True, "L" in augmentation)
 
 
 def _skip_leb(raw: bytes, position: int) -> int:

@@ -1,0 +1,83 @@
+"""The long jumps of short sites: written before anything leads to them, kept until the detach.
+
+A detour lies in padding, or in room that a carrier makes: then the moved instructions of the
+carrier are at the end of the site's pad, and the jump to them is written first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fentry.process.memory import Memory
+from fentry.process.target import Halt
+from fentry.sites import pad as pads
+from fentry.sites.moved import place_in_carrier
+from fentry.sites.patcher import (
+    SiteMismatchError,
+    mismatches,
+    poke,
+    read_mapped,
+    windows_differ,
+)
+from fentry.sites.table import SiteTable
+
+Rows = NDArray[np.int64]
+
+
+def taken_by_others(memory: Memory, table: SiteTable, sites: Rows) -> NDArray[np.bool_]:
+    """Where the room for the detour of each site does not hold what the file has: bool[n]."""
+    carried = table.carrier[sites] != 0
+    wrong = np.zeros(len(sites), np.bool_)
+    plain, moved = sites[~carried], sites[carried]
+    wrong[~carried] = mismatches(memory, table.hole[plain], table.hole_filler(plain))
+    wrong[carried] = _carrier_differs(memory, table, moved)
+    return wrong
+
+
+def fill(halt: Halt, table: SiteTable, sites: Rows, pad: NDArray[np.uint64]) -> None:
+    """Write the detours of `sites`, rows of the table whose pads lie at `pad`: uint64[n].
+
+    Those that are there already stay. Threads between the instructions of a carrier go on at the
+    copy. Raises SiteMismatchError, SiteWriteError; what was written then does no harm.
+    """
+    memory = halt.target.memory
+    carried = table.carrier[sites] != 0
+    _move_carriers(halt, table, sites[carried], pad[carried] + np.uint64(pads.PAD_BYTES))
+    holes = table.hole[sites]
+    wanted = pads.branches(pads.JMP, holes, pad + np.uint64(pads.CALL_OFFSET))
+    found, _ = read_mapped(memory, holes)
+    there = (found == wanted).all(axis=1)[:, None]
+    poke(memory, holes, np.where(there, wanted, table.hole_filler(sites)), wanted)
+
+
+def _move_carriers(halt: Halt, table: SiteTable, sites: Rows, copies: NDArray[np.uint64]) -> None:
+    memory, starts = halt.target.memory, table.carriers(sites)
+    wanted = pads.branches(pads.JMP, starts, copies)
+    found, _ = read_mapped(memory, starts)
+    fresh = np.flatnonzero((found != wanted).any(axis=1))
+    if not len(fresh):
+        return
+    wrong = _carrier_differs(memory, table, sites[fresh])
+    if wrong.any():
+        address = int(starts[fresh[wrong][0]])
+        raise SiteMismatchError(
+            f"cannot make room at {address:#x}: its bytes are no longer those of the file",
+            address=address,
+            cause="another tool changed the text, or a module was replaced",
+            remedy="fentry doctor lists who else is there",
+        )
+    moves: dict[int, int] = {}
+    for rip in set(halt.rips()):
+        for number in fresh.tolist():
+            start, window = int(starts[number]), int(table.carrier[sites[number]])
+            if start < rip < start + window:
+                moves[rip] = place_in_carrier(table, int(sites[number]), int(copies[number]), rip)
+    if moves:
+        halt.move(moves)
+    poke(memory, starts[fresh], found[fresh], wanted[fresh])
+
+
+def _carrier_differs(memory: Memory, table: SiteTable, sites: Rows) -> NDArray[np.bool_]:
+    sizes = table.carrier[sites].astype(np.int64)
+    return windows_differ(memory, table.carriers(sites), table.filler[sites], sizes)

@@ -1,0 +1,159 @@
+"""Carriers: code that makes room for the long jump of a short site where no padding is near.
+
+Ten bytes or more of whole instructions inside some other function are moved to a pad and two jumps
+stand in their place: one to the moved instructions, and behind it, which nothing runs into any
+more, the long jump of the short site. Whoever runs the carrier does what it did before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from iced_x86 import FlowControl, Mnemonic
+from numpy.typing import NDArray
+
+from fentry.sites.branches import Branches, Flow
+from fentry.sites.prologue import LONGEST_WINDOW, prologue_window
+from fentry.sites.site import FARTHEST_AHEAD, FARTHEST_BACK, PAGE_SIZE, PATCH_SIZE, SHORT_SIZE
+from fentry.symbols.elf import ElfImage
+from fentry.x86.relocate import ends_flow
+
+CARRIER_SIZE = 2 * PATCH_SIZE
+_LONGEST_INSTRUCTION = 15
+_MOST_NESTED = 16  # functions that lie within each other
+_TRAPS = (FlowControl.EXCEPTION, FlowControl.INTERRUPT)
+_JUMPS = (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """`window` bytes of whole instructions at `vaddr`; the long jump lies five bytes on."""
+
+    vaddr: int
+    window: int
+
+    @property
+    def hole(self) -> int:
+        """Where the long jump lies."""
+        return self.vaddr + PATCH_SIZE
+
+    @property
+    def inside(self) -> range:
+        """The addresses that nothing may enter."""
+        return range(self.vaddr + 1, self.vaddr + self.window)
+
+
+class Carriers:
+    """The carriers of an image that are still free.
+
+    `eligible`: bool[n], the functions whose instructions may be moved. `taken`: a
+    Branches.blank() with the bytes that are replaced already.
+    """
+
+    def __init__(
+        self,
+        image: ElfImage,
+        branches: Branches,
+        eligible: NDArray[np.bool_],
+        taken: NDArray[np.bool_],
+    ) -> None:
+        self._image = image
+        self._branches = branches
+        self._eligible = eligible
+        self._taken = taken
+
+    def near(self, patch: int) -> list[Carrier]:
+        """Free carriers in reach of a short jump at `patch`, nearest first."""
+        low, high = _reach(patch)
+        found = [
+            carrier
+            for row in rows_near(self._image, patch)
+            if self._eligible[row]
+            for carrier in self._in_function(row, low, high)
+        ]
+        return sorted(found, key=lambda carrier: abs(carrier.hole - patch))
+
+    def is_free(self, carrier: Carrier) -> bool:
+        """Whether none of its bytes is replaced for another."""
+        first = carrier.vaddr - self._branches.low
+        return not self._taken[first : first + carrier.window].any()
+
+    def take(self, carrier: Carrier) -> None:
+        """The bytes of a carrier are used from now on."""
+        first = carrier.vaddr - self._branches.low
+        self._taken[first : first + carrier.window] = True
+
+    def _in_function(self, row: int, low: int, high: int) -> Iterator[Carrier]:
+        flow = self._branches.flow(row)
+        end = flow.start + flow.size
+        reached = _reached(flow)
+        for vaddr in sorted(reached):
+            hole = vaddr + PATCH_SIZE
+            if not low <= hole <= high or _crosses(vaddr) or _crosses(hole):
+                continue
+            code = self._image.read(vaddr, min(LONGEST_WINDOW + _LONGEST_INSTRUCTION, end - vaddr))
+            found = prologue_window(code, vaddr, end - vaddr, CARRIER_SIZE)
+            carrier = Carrier(vaddr, found.size)
+            whole = found.size >= CARRIER_SIZE and _is_whole(flow, carrier, reached)
+            if whole and self.is_free(carrier):
+                yield carrier
+
+
+def rows_near(image: ElfImage, patch: int) -> range:
+    """The functions, by number, that may have code in reach of a short jump at `patch`."""
+    low, high = _reach(patch)
+    starts = image.functions.rows["vaddr"]
+    first = max(0, int(np.searchsorted(starts, low, "right")) - _MOST_NESTED)
+    return range(first, int(np.searchsorted(starts, high, "right")))
+
+
+def may_carry(flow: Flow) -> bool:
+    """Whether the decode of a function tells all about it: one line of code, no computed jump, and
+    no address made of an instruction (as of a restartable sequence: rseq(2))."""
+    ips = [instruction.ip for instruction in flow.instructions]
+    if not flow.trusted or flow.jumps or any(a >= b for a, b in pairwise(ips)):
+        return False
+    return not any(
+        instruction.mnemonic == Mnemonic.LEA
+        and instruction.is_ip_rel_memory_operand
+        and flow.start < instruction.ip_rel_memory_address < flow.start + flow.size
+        for instruction in flow.instructions
+    )
+
+
+def _reach(patch: int) -> tuple[int, int]:
+    behind = patch + SHORT_SIZE
+    return behind - FARTHEST_BACK, behind + FARTHEST_AHEAD
+
+
+def _crosses(vaddr: int) -> bool:
+    return vaddr % PAGE_SIZE > PAGE_SIZE - PATCH_SIZE
+
+
+def _is_whole(flow: Flow, carrier: Carrier, reached: set[int]) -> bool:
+    # Whether each instruction of it is one that direct flow reaches: nothing of it is data.
+    own = [i for i in flow.instructions if carrier.vaddr <= i.ip < carrier.vaddr + carrier.window]
+    return sum(len(instruction) for instruction in own) == carrier.window and all(
+        instruction.ip in reached for instruction in own
+    )
+
+
+def _reached(flow: Flow) -> set[int]:
+    """The instructions that are reached from the first one by direct flow: vaddrs."""
+    by_ip = {instruction.ip: instruction for instruction in flow.instructions}
+    reached: set[int] = set()
+    waiting = [flow.start]
+    while waiting:
+        ip = waiting.pop()
+        instruction = by_ip.get(ip)
+        if instruction is None or ip in reached:
+            continue
+        reached.add(ip)
+        if not ends_flow(instruction) and instruction.flow_control not in _TRAPS:
+            waiting.append(instruction.next_ip)
+        if instruction.flow_control in _JUMPS:
+            waiting.append(instruction.near_branch_target)
+    return reached
