@@ -133,6 +133,10 @@ class _Search:
         padded = ~nop & (self.rows["window"] < PATCH_SIZE)
         self.refuse(padded & (self.rows["patch"] + np.uint64(PATCH_SIZE) > after), Reason.TOO_SHORT)
         self.refuse(self.rows["patch"] % PAGE_SIZE + PATCH_SIZE > PAGE_SIZE, Reason.PAGE)
+        patches, ends = self.rows["patch"], self.rows["patch"] + self.rows["window"]
+        for sequence in self.image.restartable:
+            inside = (patches < np.uint64(sequence.stop)) & (ends > np.uint64(sequence.start))
+            self.refuse(inside, Reason.RESTARTABLE, always=True)
 
     # -- who else enters the window ------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Reason(IntEnum):
     LOOP = 21
     NOT_ANALYSED = 22
     UNLOADED = 23
+    RESTARTABLE = 24
 
     @property
     def text(self) -> str:
@@ -85,6 +86,7 @@ _TEXT = {
     Reason.NO_BYTES: "the file has no bytes there",
     Reason.CALL: "a call returns between the bytes to replace",
     Reason.LOOP: "a loop begins at the entry: each round would count as a call",
+    Reason.RESTARTABLE: "the bytes to replace lie in a restartable sequence of the program (rseq)",
     Reason.UNLOADED: "its module is no longer loaded",
     Reason.NOT_ANALYSED: "nobody has asked for this module yet",
     Reason.FOREIGN: "memory differs from the file: another tool changed it",

@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 from fentry.errors import BadInput
 from fentry.symbols.frames import frame_ranges
 from fentry.symbols.functions import Functions, function_table
-from fentry.symbols.relocations import code_pointers, irelative_slots, symbol_slots
+from fentry.symbols.relocations import (
+    code_pointers,
+    irelative_slots,
+    restartable_sequences,
+    symbol_slots,
+)
 
 ET_EXEC, ET_DYN = 2, 3
 EM_X86_64 = 62
@@ -270,6 +275,11 @@ class ElfImage:
     def code_pointers(self) -> NDArray[np.uint64]:
         """Addresses of code that relocations or headers name, uint64[n], sorted, no repeats."""
         return code_pointers(self)
+
+    @cached_property
+    def restartable(self) -> list[range]:
+        """The addresses of each restartable sequence of the program: rseq(2)."""
+        return restartable_sequences(self)
 
     @cached_property
     def irelative(self) -> list[tuple[int, int]]:

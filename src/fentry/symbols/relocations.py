@@ -26,6 +26,8 @@ _DT_RELA, _DT_RELASZ, _DT_JMPREL, _DT_PLTRELSZ, _DT_RELR, _DT_RELRSZ = 7, 8, 23,
 _DT_INIT, _DT_FINI = 12, 13
 _ET_EXEC = 2
 _PF_X = 1
+# RSEQ_SIG of x86: tools/testing/selftests/rseq/rseq-x86.h, glibc's sys/rseq.h.
+RSEQ_SIGNATURE = (0x53053053).to_bytes(4, "little")
 
 
 def code_pointers(image: ElfImage) -> NDArray[np.uint64]:
@@ -45,6 +47,47 @@ def code_pointers(image: ElfImage) -> NDArray[np.uint64]:
     for segment in image.executable:
         inside |= (every >= segment.vaddr) & (every < segment.vaddr + segment.memory_size)
     return np.unique(every[inside])
+
+
+def restartable_sequences(image: ElfImage) -> list[range]:
+    """The addresses of each restartable sequence of the program: rseq(2).
+
+    Known by their descriptors: struct rseq_cs {u32 version, flags; u64 start_ip,
+    post_commit_offset, abort_ip} (include/uapi/linux/rseq.h), whose abort handler has the
+    signature in front of it.
+    """
+    aborts = {
+        pointer
+        for pointer in image.code_pointers.tolist()
+        if image.read(pointer - len(RSEQ_SIGNATURE), len(RSEQ_SIGNATURE)) == RSEQ_SIGNATURE
+    }
+    if not aborts:
+        return []
+    values = _pointers_by_place(image)
+    found = []
+    for place, value in values.items():
+        start, raw = values.get(place - 16), image.read(place - 24, 24)
+        if value in aborts and start is not None and len(raw) == 24 and not any(raw[:4]):
+            found.append(range(start, start + int.from_bytes(raw[16:], "little") % 2**32))
+    return found
+
+
+def _pointers_by_place(image: ElfImage) -> dict[int, int]:
+    """Every word of data that is or becomes an absolute address: vaddr -> value."""
+    rela, relr = _tables(image)
+    pairs: list[tuple[int, int]] = []
+    for table in rela:
+        rows = table[table["type"] == _R_RELATIVE]
+        pairs += zip(rows["offset"].tolist(), rows["addend"].tolist(), strict=True)
+    for entries in relr:
+        for place in _relr_places(entries).tolist():
+            pairs += [(place, int(word)) for word in _words_at(image, np.array([place], np.uint64))]
+    for segment in image.loads if image.type == _ET_EXEC else []:
+        skip = -segment.vaddr % 8
+        data = image.tail(segment.vaddr)[skip:]
+        words = np.ascontiguousarray(data[: len(data) & ~7]).view(np.uint64)
+        pairs += [(segment.vaddr + skip + 8 * i, word) for i, word in enumerate(words.tolist())]
+    return dict(pairs)
 
 
 def irelative_slots(image: ElfImage) -> list[tuple[int, int]]:
