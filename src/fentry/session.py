@@ -22,7 +22,7 @@ from fentry.dispatch.detach import (
     restore_text,
     undo,
 )
-from fentry.dispatch.ops import Callback, Ops
+from fentry.dispatch.ops import Callback, Ops, split_words
 from fentry.dispatch.plan import make_plan
 from fentry.errors import (
     BadInput,
@@ -210,7 +210,8 @@ class Session:
         for number in np.flatnonzero(rows["state"] == State.LIVE).tolist():
             row = rows[number]
             self._ops_rows[int(row["id"])] = number
-            ops = Ops(Callback(int(row["callback"])), *split_filter(bytes(row["filter"])))
+            text = bytes(row["filter"]).decode(errors="surrogateescape")
+            ops = Ops(Callback(int(row["callback"])), *split_words(text))
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
             self.ops[ops.id] = ops
@@ -287,7 +288,8 @@ class Session:
         Raises SymbolNotFound, BadInput, PatchError, LockError, StopTimeout; then nothing changed.
         """
         self._renew()
-        members = self.functions.match(ops.filter, ops.notrace)
+        wanted, notrace = map(self.functions.settled, (ops.filter, ops.notrace))
+        members = self.functions.match(wanted, notrace)
         self._refuse_foreign(members)
         if not (members & self.functions.table.traceable).any():
             raise SymbolNotFound(
@@ -296,6 +298,7 @@ class Session:
                 remedy=f"fentry list -p {self.pid} tells the reason for each",
             )
         self._prepare_memory(ops)
+        ops.filter, ops.notrace = wanted, notrace
         ops.id, self._next_id = self._next_id, self._next_id + 1
         ops.members = members
         self.ops[ops.id] = ops
@@ -323,6 +326,7 @@ class Session:
     def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
         """Change which functions registered ops see, in one transaction."""
         self._renew()
+        wanted, notrace = map(self.functions.settled, (wanted, notrace))
         members = self.functions.match(wanted, notrace)
         self._refuse_foreign(members)
         before = ops.filter, ops.notrace
@@ -627,15 +631,6 @@ def run(command: Sequence[str], options: Options | None = None) -> Session:
     except BaseException:
         end(pid)
         raise
-
-
-def split_filter(text: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(filter, notrace) from the text that the registry keeps of them."""
-    words = text.decode(errors="surrogateescape").split()
-    return (
-        tuple(word for word in words if not word.startswith("!")),
-        tuple(word[1:] for word in words if word.startswith("!")),
-    )
 
 
 def check_memory(pid: int, count: int) -> None:

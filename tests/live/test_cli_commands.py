@@ -178,6 +178,42 @@ def test_list_counts_every_function_once(account: Account, target: Target) -> No
     assert "21 traceable + 1 refused = 22" in done.err
 
 
+WORDS = {
+    "a regular expression": (("re:^f_(plain|n.p5)$",), {"f_plain", "f_nop5"}),
+    "one less": (("f_*nop5", "!f_endbr*"), {"f_nop5"}),
+    "in their order": (("f_nop5", "!f_*", "f_lea"), {"f_lea"}),
+    "all but": (("!re:^(?!f_tiny$)",), {"f_tiny"}),
+}
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_filters_take_words_as_of_set_ftrace_filter(
+    account: Account, target: Target, kind: str
+) -> None:
+    words, expected = WORDS[kind]
+    options = [part for word in words for part in ("-F", word)]
+    done = fentry(account, "stat", "-p", target.pid, *options, "-d", "300ms", "--all", "--json")
+    assert done.code == 0, done.err
+    assert {row["function"] for row in json.loads(done.out)} == expected
+    listed = fentry(account, "list", "-p", target.pid, *words, "--json")
+    assert {json.loads(line)["name"] for line in listed.out.splitlines()} == expected
+
+
+def test_a_function_is_chosen_by_its_index_or_address(account: Account, target: Target) -> None:
+    listed = fentry(account, "list", "-p", target.pid, "f_lea", "--json")
+    lea = json.loads(listed.out)
+    shown = fentry(account, "list", "-p", target.pid, "f_lea", "--index")
+    assert shown.out.split()[0] == str(lea["index"])
+    for word in (str(lea["index"]), hex(lea["ip"])):
+        stat = ("stat", "-p", target.pid, "-d", "300ms", "--all", "--json")
+        done = fentry(account, *stat, "-F", word)
+        assert [row["function"] for row in json.loads(done.out)] == ["f_lea"], done.err
+        less = fentry(account, *stat, "-F", "f_lea,f_nop5", "-F", f"!{word}")
+        assert [row["function"] for row in json.loads(less.out)] == ["f_nop5"], less.err
+    refused = fentry(account, "stat", "-p", target.pid, "-F", "999999999")
+    assert (refused.code, "no function matches '999999999'" in refused.err) == (5, True)
+
+
 def test_list_of_a_file_needs_no_process(account: Account) -> None:
     done = fentry(account, "list", build("hot.c"), "f_plain", "--json")
     assert done.code == 0

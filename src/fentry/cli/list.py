@@ -9,21 +9,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
-from fentry.errors import BadInput, SymbolNotFound
+from fentry.errors import BadInput
 from fentry.process.target import Target
 from fentry.sites.find import analyse
-from fentry.sites.functions import Functions
+from fentry.sites.functions import Functions, no_match, traceable_row
 from fentry.sites.site import SiteKind, reasons_by_value
 from fentry.sites.table import SiteTable
 from fentry.symbols.module import Module, module_of_file, open_image
+from fentry.symbols.patterns import Pattern, choose
 from fentry.symbols.table import SymbolTable
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One function: ip in the target (or vaddr of a file), reason "" if it can be traced."""
+    """One function: ip in the target (or vaddr of a file), reason "" if it can be traced; then
+    its index among those that can."""
 
+    index: int | None
     module: str
     name: str
     ip: int
@@ -34,14 +39,21 @@ class Listed:
 @click.option("-p", "--pid", type=int, help="A live process.")
 @click.option("--refused", is_flag=True, help="Only functions that cannot be traced.")
 @click.option("--count", "only_counts", is_flag=True, help="Only the counts by reason.")
+@click.option("--index", "indexed", is_flag=True, help="With the number that -F takes.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines.")
 @click.argument("words", nargs=-1, metavar="[FILE] [GLOB...]")
 def list_(
-    pid: int | None, refused: bool, only_counts: bool, as_json: bool, words: tuple[str, ...]
+    pid: int | None,
+    refused: bool,
+    only_counts: bool,
+    indexed: bool,
+    as_json: bool,
+    words: tuple[str, ...],
 ) -> None:
-    """List functions of a process (-p PID) or of a FILE that match the GLOBs (MODULE!GLOB).
+    """List functions of a process (-p PID) or of a FILE that match the GLOBs.
 
-    Each line is MODULE!NAME and, behind a tab, why it cannot be traced. Nothing is stopped.
+    MODULE!GLOB, re:EXPR, 0xADDRESS, indexes and !GLOB are as for -F of record. Each line is
+    MODULE!NAME and, behind a tab, why it cannot be traced. Nothing is stopped.
     """
     file, patterns = (words[0], words[1:]) if pid is None and words else ("", words)
     if pid is None and not file:
@@ -53,7 +65,7 @@ def list_(
     ]
     if not only_counts:
         for one in listed:
-            click.echo(_line(one, as_json))
+            click.echo(_line(one, as_json, indexed))
     traceable = sum(not one.reason for one in listed)
     click.echo(
         f"{traceable} traceable + {len(listed) - traceable} refused = {len(listed)}", err=True
@@ -62,10 +74,11 @@ def list_(
         click.echo(f"{count:8} {reason}", err=not only_counts)
 
 
-def _line(one: Listed, as_json: bool) -> str:
+def _line(one: Listed, as_json: bool, indexed: bool) -> str:
     if as_json:
         return json.dumps(
             {
+                "index": one.index,
                 "module": one.module,
                 "name": one.name,
                 "ip": one.ip,
@@ -73,7 +86,8 @@ def _line(one: Listed, as_json: bool) -> str:
                 "reason": one.reason,
             }
         )
-    return f"{one.module}!{one.name}" + (f"\t{one.reason}" if one.reason else "")
+    number = f"{one.index or '-':>7} " if indexed else ""
+    return f"{number}{one.module}!{one.name}" + (f"\t{one.reason}" if one.reason else "")
 
 
 def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
@@ -97,21 +111,24 @@ def _of_file(path: str, patterns: tuple[str, ...]) -> Iterator[Listed]:
 def _rows(
     modules: list[Module], table: SiteTable, symbols: SymbolTable, patterns: tuple[str, ...]
 ) -> Iterator[Listed]:
-    chosen: set[int] = set()
-    for pattern in patterns or ("*",):
-        found = symbols.match(pattern)
-        if not len(found):
-            near = symbols.near(pattern)
-            raise SymbolNotFound(
-                f"no function matches {pattern!r}",
-                near=tuple(near),
-                remedy=f"near names: {', '.join(near)}" if near else "",
-            )
-        chosen.update(found.tolist())
+    def match(pattern: Pattern) -> NDArray[np.bool_]:
+        found = np.zeros(len(table), np.bool_)
+        if pattern.index is not None:
+            found[traceable_row(table, pattern.index)] = True
+        else:
+            rows = table.rows_of(np.asarray(symbols.match(pattern.text), np.uint64))
+            found[rows[rows >= 0]] = True
+        if not found.any() and not pattern.removes:
+            raise no_match(pattern.text, symbols)
+        return found
+
+    chosen = choose(patterns, len(table), match)
+    index = np.cumsum(table.traceable)
     reasons = reasons_by_value()
-    for i, ip in enumerate(table.ip.tolist()):
-        if ip in chosen:
-            name, _, _ = symbols.resolve(ip)
-            refused = table.kind[i] == SiteKind.REFUSED
-            reason = reasons[int(table.reason[i])].text if refused else ""
-            yield Listed(modules[int(table.module[i])].name, name, ip, reason)
+    for i in np.flatnonzero(chosen).tolist():
+        ip = int(table.ip[i])
+        name, _, _ = symbols.resolve(ip)
+        refused = table.kind[i] == SiteKind.REFUSED
+        reason = reasons[int(table.reason[i])].text if refused else ""
+        number = None if refused else int(index[i])
+        yield Listed(number, modules[int(table.module[i])].name, name, ip, reason)

@@ -42,7 +42,11 @@ def _split(text: str) -> tuple[float, str]:
 
 def patterns(values: tuple[str, ...]) -> tuple[str, ...]:
     """Patterns from options: each value may hold several, separated by commas. Raises BadInput."""
-    parts = tuple(part for value in values for part in value.split(","))
+    parts = tuple(
+        part
+        for value in values
+        for part in ([value] if "re:" in value else value.split(","))  # {1,2} is one
+    )
     if not all(parts):
         raise BadInput(
             "an empty pattern", cause="an empty option, or a comma too much", remedy="'*' for all"
@@ -61,7 +65,8 @@ def left_alone(foreign: tuple[int, ...]) -> str:
 pid_option = click.option("-p", "--pid", type=int, help="The process.")
 filter_option = click.option(
     "-F", "--filter", "wanted", multiple=True, metavar="GLOB",
-    help="Functions to trace: a glob, or MODULE!GLOB. May be given again. Default: all.",
+    help="Functions to trace: GLOB, MODULE!GLOB, re:EXPR, 0xADDRESS, the index of `fentry list "
+    "--index`; !GLOB takes away. May be given again. Default: all.",
 )  # fmt: skip
 notrace_option = click.option(
     "-N", "--notrace", "unwanted", multiple=True, metavar="GLOB",

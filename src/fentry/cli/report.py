@@ -26,7 +26,7 @@ from fentry.formats.table import FunctionCounts, count_json, count_table
 from fentry.formats.task_names import TaskNames
 from fentry.formats.tracefile import TraceReader
 from fentry.formats.tracefile_payloads import Json
-from fentry.symbols.table import split_pattern
+from fentry.symbols.patterns import parse
 
 DEFAULT_INPUT = "trace.fentry"
 
@@ -68,7 +68,7 @@ def report(
             symbols = SymbolNames.of_trace(trace)
             wanted, unwanted = patterns(wanted), patterns(unwanted)
             for pattern in (*wanted, *unwanted):
-                split_pattern(pattern)
+                parse(pattern)
             for pattern in wanted:
                 symbols.require(pattern)
             chosen = _Selection(symbols, wanted, unwanted, tids, head)

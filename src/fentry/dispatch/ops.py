@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
 import numpy as np
 from numpy.typing import NDArray
+
+NOTRACE = "--"  # between the words of the filter and those of notrace
 
 
 class Callback(IntEnum):
@@ -24,7 +27,8 @@ class Flags(IntFlag):
 
 @dataclass(eq=False, slots=True)
 class Ops:
-    """A callback, the functions it wants (filter) and refuses (notrace), as glob patterns.
+    """A callback, the functions it wants (filter) and refuses (notrace): words of
+    symbols/patterns.py.
 
     An empty filter wants every function.  `id` is given at registration, 0 before.  `members` is
     bool[n] over the sites of the target, filled in at registration.
@@ -40,6 +44,20 @@ class Ops:
 
     @property
     def text(self) -> str:
-        """The filter in one line, as `status` shows it."""
-        wanted = " ".join(self.filter) or "*"
-        return wanted + "".join(f" !{pattern}" for pattern in self.notrace)
+        """Filter and notrace in one line, as `status` shows them; split_words() reads it."""
+        words = (*(self.filter or ("*",)), *((NOTRACE, *self.notrace) if self.notrace else ()))
+        return " ".join(w if w == NOTRACE or _is_plain(w) else shlex.quote(w) for w in words)
+
+
+def _is_plain(word: str) -> bool:
+    return bool(word) and not any(letter.isspace() or letter in "'\"\\" for letter in word)
+
+
+def split_words(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(filter, notrace) of the text of an ops."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # it was cut off inside of a quoted word
+        words = text.split()
+    at = words.index(NOTRACE) if NOTRACE in words else len(words)
+    return tuple(words[:at]), tuple(words[at + 1 :])

@@ -20,6 +20,7 @@ from fentry.formats.id_cache import IdCache, Ids
 from fentry.formats.tracefile_layout import NO_MODULE
 from fentry.formats.tracefile_reader import TraceReader
 from fentry.symbols.demangle import base_name, demangle
+from fentry.symbols.patterns import Pattern, choose, parse
 
 _MAX_UNKNOWN = 1 << 16
 _NEAR_LIMIT = 20_000
@@ -94,19 +95,18 @@ class SymbolNames:
         return True
 
     def matching(self, patterns: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of the present names match one of the globs `NAME` or `MODULE!NAME`.
+        """Which of the present names the words choose (symbols/patterns.py), bool[n].
 
         A module matches by its path, its file name, or that without what follows `.so` or a
         version (`libc` matches /usr/lib/libc.so.6).
         """
-        wanted = [_Pattern(pattern) for pattern in patterns]
-        return np.array(
-            [
-                any(pattern.matches(name, module) for pattern in wanted)
-                for name, module in zip(self.names, self.modules, strict=True)
-            ],
-            np.bool_,
-        )
+
+        def match(word: Pattern) -> NDArray[np.bool_]:
+            pairs = zip(self.names, self.modules, strict=True)
+            pattern = _Words(word)
+            return np.array([pattern.match(name, module) for name, module in pairs], np.bool_)
+
+        return choose(patterns, len(self.names), match)
 
     def require(self, pattern: str) -> None:
         """Raise SymbolNotFound, with near names, unless a symbol (or "0x…") matches the glob."""
@@ -114,7 +114,7 @@ class SymbolNames:
             return
         if not self.matching([pattern])[: self.nr_symbols].any():
             known = [name.decode(errors="replace") for name in self.names[: self.nr_symbols]]
-            plain = re.sub(r"[*?\[\]]", "", pattern.rpartition("!")[2])
+            plain = re.sub(r"[*?\[\]^$.]", "", parse(pattern).name)
             near = difflib.get_close_matches(plain, known[:_NEAR_LIMIT], 3, 0.6)
             raise SymbolNotFound(
                 f"no function matches {pattern!r}",
@@ -154,27 +154,29 @@ class SymbolNames:
         return found
 
 
-class _Pattern:
-    def __init__(self, text: str) -> None:
-        module, mark, name = text.rpartition("!")
-        self._name = re.compile(translate(name).encode("utf-8", "surrogateescape"))
-        self._module = re.compile(translate(module).encode("utf-8", "surrogateescape"))
-        self._any_module = not mark
+class _Words:
+    # One word against names and modules as they are in a file: bytes.
 
-    def matches(self, name: bytes, module: bytes) -> bool:
-        if not self._name.match(name) and not self._matches_demangled(name):
+    def __init__(self, word: Pattern) -> None:
+        self._word = word
+        module = translate(word.module or "*")
+        self._module = re.compile(module.encode("utf-8", "surrogateescape"))
+
+    def match(self, name: bytes, module: bytes) -> bool:
+        text = name.decode("utf-8", "surrogateescape")
+        if not self._word.matches(text) and not self._matches_demangled(text):
             return False
-        if self._any_module:
+        if self._word.module is None:
             return True
         file_name = module.rpartition(b"/")[2]
         bare = re.split(rb"[-.][0-9]|\.so", file_name)[0]
         return any(self._module.match(form) for form in (module, file_name, bare))
 
-    def _matches_demangled(self, name: bytes) -> bool:
-        if name[:2] not in (b"_Z", b"_R"):
+    def _matches_demangled(self, name: str) -> bool:
+        if name[:2] not in ("_Z", "_R"):
             return False
-        plain = demangle(name.decode(errors="replace"))
-        return any(self._name.match(form.encode()) for form in (plain, base_name(plain)))
+        plain = demangle(name)
+        return any(self._word.matches(form) for form in (plain, base_name(plain)))
 
 
 _CONTROL = bytes(byte if byte >= 0x20 and byte != 0x7F else ord("?") for byte in range(256))

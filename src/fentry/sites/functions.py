@@ -15,6 +15,7 @@ from fentry.sites.site import Reason, SiteKind, refuse_all
 from fentry.sites.table import SiteTable
 from fentry.symbols.ifuncs import implementations
 from fentry.symbols.module import Module, code_of, load_modules
+from fentry.symbols.patterns import Pattern, choose, parse
 from fentry.symbols.table import SymbolTable
 
 # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
@@ -101,33 +102,62 @@ class Functions:
     def match(
         self, wanted: Sequence[str], notrace: Sequence[str], *, lenient: bool = False
     ) -> NDArray[np.bool_]:
-        """Which functions the patterns choose: bool[n] over the table's rows. Finds their sites.
+        """Which functions the words choose (symbols/patterns.py): bool[n] over the table's rows.
+        Finds their sites.
 
-        Raises SymbolNotFound when a wanted pattern matches nothing and unless `lenient`, BadInput
+        Raises SymbolNotFound when a wanted word matches nothing and unless `lenient`, BadInput
         when malformed.
         """
-        chosen = np.zeros(len(self.table), np.bool_)
-        for pattern in wanted or ("*",):
+
+        def match(pattern: Pattern) -> NDArray[np.bool_]:
             found = self._matches(pattern)
-            if not found.any() and not lenient:
-                near = self.symbols.near(pattern)
-                raise SymbolNotFound(
-                    f"no function matches {pattern!r}",
-                    near=tuple(near),
-                    cause="no module of the target has it",
-                    remedy=f"near names: {', '.join(near)}" if near else "fentry list -p PID",
-                )
-            chosen |= found
-        for pattern in notrace:
-            chosen &= ~self._matches(pattern)
+            if not found.any() and not lenient and not pattern.removes:
+                raise no_match(pattern.text, self.symbols)
+            return found
+
+        chosen = choose(wanted, len(self.table), match)
+        for word in notrace:
+            chosen &= ~self._matches(parse(word))
         self.analyse(chosen)
         return chosen
 
-    def _matches(self, pattern: str) -> NDArray[np.bool_]:
-        rows = self.table.rows_of(np.asarray(self.symbols.match(pattern), np.uint64))
+    def settled(self, words: Sequence[str]) -> tuple[str, ...]:
+        """The same words with addresses for numbers: another library may change the count."""
+        return tuple(self._settle(parse(word)) for word in words)
+
+    def _settle(self, pattern: Pattern) -> str:
+        if pattern.index is None:
+            return pattern.text
+        rows = np.flatnonzero(self._matches(pattern))
+        if not len(rows):
+            raise no_match(pattern.text, self.symbols)
+        return "!" * pattern.removes + hex(int(self.table.ip[rows[0]]))
+
+    def _matches(self, pattern: Pattern) -> NDArray[np.bool_]:
         found = np.zeros(len(self.table), np.bool_)
+        if pattern.index is not None:
+            self.analyse()
+            found[traceable_row(self.table, pattern.index)] = True
+            return found
+        rows = self.table.rows_of(np.asarray(self.symbols.match(pattern.text), np.uint64))
         found[rows[rows >= 0]] = True
         return found
+
+
+def traceable_row(table: SiteTable, index: int) -> NDArray[np.int64]:
+    """The row of the function with this index, from 1, among those that can be traced; or none."""
+    return np.flatnonzero(table.traceable)[index - 1 : index] if index else np.empty(0, np.int64)
+
+
+def no_match(word: str, symbols: SymbolTable) -> SymbolNotFound:
+    """The error for a word that means no function of these."""
+    near = symbols.near(word)
+    return SymbolNotFound(
+        f"no function matches {word!r}",
+        near=tuple(near),
+        cause="no module of the target has it",
+        remedy=f"near names: {', '.join(near)}" if near else "fentry list -p PID",
+    )
 
 
 def _has_functions(module: Module) -> bool:

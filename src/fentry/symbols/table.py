@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.errors import BadInput
 from fentry.symbols.demangle import base_name, demangle
 from fentry.symbols.functions import NO_TABLE, RESOLVER
 from fentry.symbols.module import Module
+from fentry.symbols.patterns import parse
 
 _NEAR_LIMIT = 20_000
 
@@ -67,31 +67,35 @@ class SymbolTable:
         return functions.names[row]
 
     def match(self, pattern: str) -> NDArray[np.uint64]:
-        """The ips of functions that a glob, or MODULE!GLOB, names: uint64[n] sorted.
+        """The ips of functions that a word of a filter means: uint64[n] sorted.
 
         A name matches as it is in the symbol table, demangled, or demangled without parameters;
         a module by file name or without its version (libc). Raises BadInput when malformed.
-        The array is shared with whoever asks again: not to be changed.
+        The array is shared with whoever asks again: not to be changed. Words: patterns.py; a
+        number means nothing here, nor does whether the word removes.
         """
         if pattern not in self._matched:
             self._matched[pattern] = self._match(pattern)
         return self._matched[pattern]
 
     def _match(self, pattern: str) -> NDArray[np.uint64]:
-        wanted_module, name = split_pattern(pattern)
-        regex = re.compile(fnmatch.translate(name)).match
+        word = parse(pattern)
+        if word.address is not None:
+            known: bool = np.isin(np.uint64(word.address), self._ip).item()
+            return np.array([word.address] if known else [], np.uint64)
+        if word.index is not None:
+            return np.empty(0, np.uint64)
         found = [
-            self._matches(module, regex)
+            self._matches(module, word.matches)
             for module in self.modules
-            if wanted_module is None or _names(module, wanted_module)
+            if word.module is None or _names(module, word.module)
         ]
         found = [ips for ips in found if len(ips)]
         return np.sort(np.concatenate(found)) if found else np.empty(0, np.uint64)
 
     def near(self, pattern: str, n: int = 3) -> list[str]:
         """At most `n` names that look like the pattern's."""
-        _, name = split_pattern(pattern)
-        plain = re.sub(r"[*?\[\]!]", "", name)
+        plain = re.sub(r"[*?\[\]!^$.]", "", parse(pattern).name)
         some = [known for known in self._known if plain[:2] in known][:_NEAR_LIMIT]
         near = difflib.get_close_matches(plain, some, n, 0.6)
         resolver = plain + RESOLVER  # of a function that nobody has asked for yet
@@ -102,9 +106,8 @@ class SymbolTable:
         names = {name for module in self.modules for name in module.image.functions.names}
         return sorted(names.union(*self._also.values()))
 
-    def _matches(self, module: Module, regex: object) -> NDArray[np.uint64]:
+    def _matches(self, module: Module, regex: Callable[[str], bool]) -> NDArray[np.uint64]:
         functions = module.image.functions
-        assert callable(regex)
         rows = {
             row
             for row, name in enumerate(functions.names)
@@ -123,42 +126,12 @@ class SymbolTable:
         return np.union1d(ips, np.array(also, np.uint64)) if also else ips
 
 
-def _matches_demangled(name: str, regex: object) -> bool:
-    assert callable(regex)
+def _matches_demangled(name: str, regex: Callable[[str], bool]) -> bool:
     plain = demangle(name)
-    return bool(regex(plain) or regex(base_name(plain)))
+    return regex(plain) or regex(base_name(plain))
 
 
 def _names(module: Module, wanted: str) -> bool:
     return any(
         fnmatch.fnmatchcase(name, wanted) for name in (module.name, module.short, module.path)
     )
-
-
-def split_pattern(pattern: str) -> tuple[str | None, str]:
-    """(module pattern or None, function pattern) of GLOB or MODULE!GLOB.
-
-    Raises BadInput, with a caret below the fault, for an empty part or an unclosed bracket.
-    """
-    module, mark, name = pattern.rpartition("!")
-    if mark and pattern[: len(module) + 1].endswith("[!"):
-        module, mark, name = "", "", pattern  # a negated class of characters, not a module
-    fault = _fault(pattern, module, mark, name)
-    if fault is not None:
-        raise BadInput(
-            f"malformed pattern\n    {pattern}\n    {' ' * fault}^",
-            cause="an empty name or a bracket that is not closed",
-            remedy="GLOB or MODULE!GLOB, like 'libc!mem*'",
-        )
-    return (module if mark else None), name
-
-
-def _fault(pattern: str, module: str, mark: str, name: str) -> int | None:
-    if not name:
-        return len(pattern)
-    if mark and not module:
-        return 0
-    opened = pattern.rfind("[")
-    if opened >= 0 and "]" not in pattern[opened:]:
-        return opened
-    return None

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from tests.support.compiled import SHARED, addresses, compile_cpp
 
-from fentry.errors import BadInput
 from fentry.symbols.elf import ElfImage
 from fentry.symbols.module import Module, module_of_file, short_name
-from fentry.symbols.table import SymbolTable, split_pattern
+from fentry.symbols.table import SymbolTable
 
 SOURCE = """
 extern "C" { int memory_copy(int x) { return x + 1; }
@@ -67,30 +66,6 @@ def test_a_pattern_finds_raw_and_plain_names_by_case(
     assert table.match(pattern).tolist() == expected + [BIAS + e for e in expected]
     assert table.match(f"other!{pattern}").tolist() == [BIAS + e for e in expected]
     assert table.match(f"Libthing!{pattern}").tolist() == []
-
-
-@pytest.mark.parametrize(
-    ("pattern", "parts"),
-    [
-        ("malloc", (None, "malloc")),
-        ("libc!mem*", ("libc", "mem*")),
-        ("mem[!c]*", (None, "mem[!c]*")),
-        ("*!f", ("*", "f")),
-    ],
-)
-def test_a_pattern_is_split_at_the_mark(pattern: str, parts: tuple[str | None, str]) -> None:
-    assert split_pattern(pattern) == parts
-
-
-@pytest.mark.parametrize(
-    ("pattern", "column"), [("", 0), ("libc!", 5), ("!f", 0), ("mem[ab", 3), ("libc!m[", 6)]
-)
-def test_a_malformed_pattern_is_shown_with_a_caret(pattern: str, column: int) -> None:
-    with pytest.raises(BadInput) as caught:
-        split_pattern(pattern)
-
-    shown = caught.value.what.split("\n")
-    assert shown[1:] == ["    " + pattern, "    " + " " * column + "^"]
 
 
 def test_an_address_is_a_name_an_offset_and_a_module(table: SymbolTable, path: Path) -> None:
