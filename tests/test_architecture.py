@@ -39,6 +39,7 @@ WRITERS = {
     "sites/patcher.py": "text, and nobody else writes text",
     "dispatch/apply.py": "trampolines and pads, in arenas of the region",
     "session.py": "the control page of the region",
+    "instance.py": "the room of its ring, in the control page",
 }
 # Files outside process/ that may use ctypes, because they touch no other process.
 OWN_PROCESS_ONLY = {"ring/clock.py": "runs rdtsc in the controller"}

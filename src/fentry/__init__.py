@@ -8,7 +8,8 @@
         ips, calls = session.counts(ops)
 
 Leaving the block restores every byte of the process. `Callback.RECORD` ops write records with
-time, thread and caller into a ring; `session.consume()` gives them as numpy records.
+time, thread and caller into a ring; `session.consume()` gives them as numpy records, and
+`session.instance("name")` has a ring and functions of its own.
 Errors are subclasses of FentryError and of the builtin that fits.
 """
 
@@ -20,6 +21,7 @@ from fentry.errors import FentryError
 
 if TYPE_CHECKING:
     from fentry.dispatch.ops import Callback, Ops
+    from fentry.instance import Instance
     from fentry.session import Options, Session, adopt, attach, run
 
 __version__ = "0.1.0"
@@ -27,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Callback",
     "FentryError",
+    "Instance",
     "Ops",
     "Options",
     "Session",
@@ -37,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Callback": "fentry.dispatch.ops",
+    "Instance": "fentry.instance",
     "Ops": "fentry.dispatch.ops",
     "Options": "fentry.session",
     "Session": "fentry.session",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -29,34 +28,33 @@ from fentry.errors import (
     FentryError,
     LockError,
     PatchError,
-    RegionError,
     SymbolNotFound,
     TargetGone,
 )
+from fentry.instance import LONGEST_NAME, TOP, Instance
 from fentry.process.maps import read_maps
 from fentry.process.proc import command_of, possible_cpus
 from fentry.process.shared import SharedMemory
 from fentry.process.start import end, start
 from fentry.process.stop import MAX_STOP_S
-from fentry.process.target import CpuTraits, Target
+from fentry.process.target import CpuTraits, Halt, Target
 from fentry.region import layout as region_layout
 from fentry.region.layout import OPS_DTYPE, OPS_ROWS, Kind, State
 from fentry.region.region import Region, Segment
 from fentry.region.registry import find_registry
-from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
+from fentry.ring.buffer import Geometry
 from fentry.ring.layout import MODE_DISCARD
-from fentry.ring.reader import Batch, Reader, Stats
+from fentry.ring.reader import Batch, Stats
 from fentry.sites.functions import Functions
 from fentry.sites.site import Reason, SiteKind, reasons_by_value
 from fentry.symbols.link_map import LinkMap
 from fentry.symbols.module import Module, code_of
 from fentry.trampolines.arena import Arena, neighbourhoods
-from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
+from fentry.trampolines.body import Body, CountBody, Traits
 
 BUFFER_BYTES = 8 << 20
 COUNT_SLOTS = 8
 
-_HELD_BACK_S = 0.25
 _SPARE_SITES = 4096
 _MOST_LOOKS = 8  # at modules that come and go meanwhile
 
@@ -98,12 +96,11 @@ class Session:
         self._old_keys: dict[int, int] = {}
         self._next_id = 1
         self._ops_rows: dict[int, int] = {}
-        self._reader: Reader | None = None
-        self._ring: tuple[Segment, RingBuffer] | None = None
+        self.instances: dict[int, Instance] = {}
         self._counters: tuple[Segment, SharedMemory] | None = None
-        self._held_since = 0.0
         self._hold = ExitStack()
         try:
+            self.top = self._add_instance(TOP, "", self.options)
             if held:
                 self._hold.enter_context(self.target.stopped(held=held))
             self.target.sweep()
@@ -200,7 +197,10 @@ class Session:
             region.registry.begin_generation()
             for segment in region.segments:
                 if segment.kind is Kind.RING:
-                    self._take_ring(segment, region.share(halt.remote, segment))
+                    number = segment.instance
+                    if number != TOP:
+                        self._add_instance(number, segment.name, self.options)
+                    self.instances[number].take_ring(segment, region.share(halt.remote, segment))
                 elif segment.kind is Kind.COUNTERS:
                     self._counters = segment, region.share(halt.remote, segment)
         self._make_dispatcher(cpu)
@@ -213,21 +213,10 @@ class Session:
             text = bytes(row["filter"]).decode(errors="surrogateescape")
             ops = Ops(Callback(int(row["callback"])), *split_words(text))
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
+            ops.instance = int(row["instance"])
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
             self.ops[ops.id] = ops
         self._next_id = 1 + max((*self.ops, *self._dispatcher.known_ids), default=0)
-
-    def _take_ring(self, segment: Segment, memory: SharedMemory) -> None:
-        try:
-            ring = RingBuffer(memory, read_geometry(memory))
-        except ValueError as error:
-            raise RegionError(
-                f"the ring of process {self.pid} is damaged",
-                cause=str(error),
-                remedy=f"fentry detach -p {self.pid}",
-            ) from error
-        self._ring = segment, ring
-        self._reader = Reader(ring)
 
     def detach(self) -> None:
         """Restore the text and unmap everything. Safe to call again, and to be repeated when it
@@ -417,28 +406,15 @@ class Session:
 
     def _body(self, number: int) -> Body:
         ops = self.ops[number]
-        control = self._control
         if ops.callback is Callback.RECORD:
-            assert self._ring is not None
-            segment, ring = self._ring
-            g = ring.geometry
-            return RecordBody(
-                lines=segment.address + g.cpu_lines_offset,
-                records=segment.address + g.records_offset,
-                tail=g.tails_offset - g.cpu_lines_offset,
-                room=control + region_layout.room_offset(0),
-                control=control,
-                cpu_bytes=g.cpu_bytes,
-                capacity=g.capacity,
-                record_bytes=g.record_bytes,
-            )
+            return self.instances[ops.instance].body
         assert self._counters is not None
         segment, _ = self._counters
         return CountBody(
-            bases=control + region_layout.COUNTER_BASES_OFFSET,
+            bases=self._control + region_layout.COUNTER_BASES_OFFSET,
             displacement=ops.slot * self._slot_bytes,
             shared=segment.address + possible_cpus() * COUNT_SLOTS * self._slot_bytes,
-            control=control,
+            control=self._control,
         )
 
     def _write_ops(self, ops: Ops, state: State) -> None:
@@ -447,7 +423,7 @@ class Session:
         if state is State.LIVE:  # of others the members may be those of an older table
             row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
         row["owner_pid"] = os.getpid()
-        row["slot"] = ops.slot
+        row["slot"], row["instance"] = ops.slot, ops.instance
         row["filter"] = ops.text.encode(errors="surrogateescape")[:216]
         self.region.registry.write_ops(self._ops_row(ops, state), row)
 
@@ -463,12 +439,63 @@ class Session:
             del self._ops_rows[ops.id]
         return row
 
-    # 3. Shared memory
+    # 3. Instances
+
+    def instance(self, name: str, options: Options | None = None) -> Instance:
+        """The instance of this name; made, with a ring by `options`, if there is none yet.
+
+        Raises BadInput for a name that is empty or longer than 24 bytes, or when 64 rings exist.
+        """
+        for one in self.instances.values():
+            if one.name == name and name:
+                return one
+        if not name or len(name.encode()) > LONGEST_NAME or "\0" in name:
+            raise BadInput(f"{name!r} is no name of an instance", remedy="1 to 24 bytes")
+        free = sorted(set(range(region_layout.MAX_RINGS)) - set(self.instances))
+        if not free:
+            raise BadInput(f"{region_layout.MAX_RINGS} instances exist already")
+        return self._add_instance(free[0], name, options or self.options)
+
+    def remove_instance(self, instance: Instance) -> None:
+        """Unregister its ops and give its ring back. Raises BadInput for the top instance,
+        PatchError when a thread is still in a trampoline: then its ops are gone, and it may be
+        tried again."""
+        if self.instances.get(instance.number) is not instance or instance is self.top:
+            raise BadInput("this instance cannot be removed")
+        for ops in instance.ops:
+            self.unregister(ops)
+        segment = instance.segment
+        if segment is not None:
+            with self.owned() as halt:
+                if not region_is_unused(halt, self.region):
+                    raise PatchError(
+                        f"the ring of instance {instance.name!r} is in use",
+                        cause="a thread is in a trampoline",
+                        remedy="try again",
+                    )
+                self.region.drop(halt.remote, [segment])
+        del self.instances[instance.number]
+
+    def _add_instance(self, number: int, name: str, options: Options) -> Instance:
+        geometry = Geometry.for_bytes(
+            options.buffer_bytes, possible_cpus(), options.record_bytes, options.mode
+        )
+        self.instances[number] = Instance(self, number, name, geometry)
+        return self.instances[number]
+
+    def owned(self) -> AbstractContextManager[Halt]:
+        """The target stopped, and the region still ours. Raises LockError, TargetGone,
+        StopTimeout."""
+        return self._dispatcher.owned()
+
+    # 4. Shared memory
 
     def _prepare_memory(self, ops: Ops) -> None:
         if ops.callback is Callback.RECORD:
-            if self._ring is None:
-                self._make_ring()
+            instance = self.instances.get(ops.instance)
+            if instance is None:
+                raise BadInput("the instance of these ops was removed")
+            instance.make_ring(self._add_shared, lambda count: check_memory(self.pid, count))
             return
         if self._counters is None:
             self._make_counters()
@@ -479,37 +506,21 @@ class Session:
         ops.slot = free[0]
         self._zero_counters(ops.slot)
 
-    def _make_ring(self) -> None:
-        geometry = Geometry.for_bytes(
-            self.options.buffer_bytes, possible_cpus(), self.options.record_bytes,
-            self.options.mode,
-        )  # fmt: skip
-        check_memory(self.pid, geometry.segment_bytes)
-        segment, memory = self._add_shared(Kind.RING, geometry.segment_bytes)
-        ring = RingBuffer(memory, geometry)
-        ring.populate()
-        room = self._control + region_layout.room_offset(0)
-        ring.format(segment.address, room)
-        with self._dispatcher.owned() as halt:
-            halt.target.memory.write_u64(room, geometry.room)
-        self._ring = segment, ring
-        self._reader = Reader(ring)
-
     def _make_counters(self) -> None:
         nr_cpus = possible_cpus()
         count = (nr_cpus + 1) * COUNT_SLOTS * self._slot_bytes
-        segment, memory = self._add_shared(Kind.COUNTERS, count)
+        segment, memory = self._add_shared(Kind.COUNTERS, count, TOP)
         bases = np.arange(nr_cpus, dtype="<u8") * np.uint64(COUNT_SLOTS * self._slot_bytes)
         bases += np.uint64(segment.address)
-        with self._dispatcher.owned() as halt:
+        with self.owned() as halt:
             place = self._control + region_layout.COUNTER_BASES_OFFSET
             halt.target.memory.write(place, bases.tobytes())
         self._counters = segment, memory
 
-    def _add_shared(self, kind: Kind, count: int) -> tuple[Segment, SharedMemory]:
-        with self._dispatcher.owned() as halt:
+    def _add_shared(self, kind: Kind, count: int, instance: int) -> tuple[Segment, SharedMemory]:
+        with self.owned() as halt:
             held: list[SharedMemory] = []
-            segment = self.region.add(halt.remote, kind, count, keep=held.append)
+            segment = self.region.add(halt.remote, kind, count, instance=instance, keep=held.append)
         return segment, held[0]
 
     def _zero_counters(self, slot: int) -> None:
@@ -522,7 +533,7 @@ class Session:
         count = shape[0] * shape[1] * shape[2]
         return np.frombuffer(memory.bytes, "<u8", count=count).reshape(shape)
 
-    # 4. Reading
+    # 5. Reading
 
     def counts(self, ops: Ops) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """(ips, calls) of counting ops: calls counted since registration, target addresses."""
@@ -532,41 +543,22 @@ class Session:
         return self.functions.table.ip[sites], totals[rows[sites]]
 
     def consume(self, *, final: bool = False) -> Iterator[Batch]:
-        """Records committed up to now, by CPU and position; each is given once.
+        """Records of the top instance committed up to now, by CPU and position; each is given once.
 
         `final` skips what was reserved and never committed: after detach, or when the target
         has died.
         """
-        if self._reader is None:
-            return
-        yield from self._reader.consume(skip_incomplete=final)
-        self._settle()
-
-    def _settle(self) -> None:
-        # A handler may have left a trampoline by longjmp: its slot is never committed. When it
-        # holds back others for long, prove that nobody is in our code and go on behind it.
-        assert self._reader is not None
-        if not self._reader.held_back():
-            self._held_since = 0.0
-            return
-        now = time.monotonic()
-        self._held_since = self._held_since or now
-        if now - self._held_since < _HELD_BACK_S or not self.target.is_alive():
-            return
-        with self.target.stopped() as halt:
-            if region_is_unused(halt, self.region):
-                self._reader.resolve()  # before a new call can fill the place
-        self._held_since = 0.0
+        return self.top.consume(final=final)
 
     @property
     def stats(self) -> Stats | None:
-        """What became of the recorded calls; None when no ops records."""
-        return self._reader.stats if self._reader is not None else None
+        """What became of the calls recorded into the top instance; None when no ops records."""
+        return self.top.stats
 
     @property
     def fill(self) -> float:
-        """How full the ring is, 0 to 1."""
-        return self._reader.fill() if self._reader is not None else 0.0
+        """How full the top instance's ring is, 0 to 1."""
+        return self.top.fill
 
     @property
     def nr_cpus(self) -> int:
@@ -580,11 +572,8 @@ class Session:
 
     @property
     def ring(self) -> Geometry:
-        """The ring's geometry: of the one that was adopted, or made for the first ops that
-        records. Raises BadInput when no ops does."""
-        if self._ring is None:
-            raise BadInput("no ops of this session records")
-        return self._ring[1].geometry
+        """The geometry of the top instance's ring. Raises BadInput when no ops records."""
+        return self.top.ring
 
     def why_over(self) -> str:
         """Why this session can see nothing any more, in words for people; "" while it can."""

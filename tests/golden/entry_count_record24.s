@@ -86,7 +86,7 @@ slow0:
   0139  f0 48 ff 84 c1 00 10 00 00     lock inc qword [rcx + rax * 8 + 0x1000]
   0142  e9 15 ff ff ff                 jmp     counted0
 full1:
-  0147  48 b8 00 00 00 00 00 7e 00 00  mov     rax, 0x7e0000000000
+  0147  48 b8 40 00 00 00 00 7e 00 00  mov     rax, 0x7e0000000040
   0151  48 8b 00                       mov     rax, [rax]
   0154  48 85 c0                       test    rax, rax
   0157  74 b6                          je      recorded1

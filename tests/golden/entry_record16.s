@@ -57,7 +57,7 @@ recorded0:
   00b4  58                             pop     rax
   00b5  c3                             ret
 full0:
-  00b6  48 b8 00 00 00 00 00 7e 00 00  mov     rax, 0x7e0000000000
+  00b6  48 b8 40 00 00 00 00 7e 00 00  mov     rax, 0x7e0000000040
   00c0  48 8b 00                       mov     rax, [rax]
   00c3  48 85 c0                       test    rax, rax
   00c6  74 e4                          je      recorded0

@@ -60,7 +60,7 @@ recorded0:
   00c1  58                             pop     rax
   00c2  c3                             ret
 full0:
-  00c3  48 b8 00 00 00 00 00 7e 00 00  mov     rax, 0x7e0000000000
+  00c3  48 b8 40 00 00 00 00 7e 00 00  mov     rax, 0x7e0000000040
   00cd  48 8b 00                       mov     rax, [rax]
   00d0  48 85 c0                       test    rax, rax
   00d3  74 e4                          je      recorded0

@@ -36,7 +36,7 @@ def trace_and_die(account: Account, target: Target) -> None:
 
 
 def test_adopted_ring_and_counters_hold_every_call(account: Account) -> None:
-    with start(build("hot.c"), "pause_us=200", account=account, hold=True) as target:
+    with start(build("hot.c"), "pause_us=2000", account=account, hold=True) as target:
         before = snapshot(target.pid)
         trace_and_die(account, target)
         target.go()

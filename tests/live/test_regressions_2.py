@@ -230,8 +230,8 @@ def test_live_ring_with_an_impossible_head_is_an_error_and_harms_nothing(
                 session.register(tracing.recording("f_*"))
                 target.await_calls("f_plain")
                 target.hold()
-                assert session._ring is not None
-                _, ring = session._ring
+                ring = session.top._ring
+                assert ring is not None
                 ring.lines["head"][0] = head
                 with pytest.raises(RegionError, match="ring of CPU 0 is damaged"):
                     list(session.consume())

@@ -68,12 +68,14 @@ def describe(target: Target, with_sites: bool) -> dict[str, Any]:
     found["children"] = [] if inherited else inheritors_of(target.pid)
     found["generation"] = int(registry.header["generation"])
     found["sites"] = len(calling)
+    names = {s.instance: s.name for s in region.of_kind(Kind.RING)}
     found["ops"] = [
         {
             "id": int(row["id"]),
             "callback": CALLBACKS.get(int(row["callback"]), "?"),
             "filter": bytes(row["filter"]).decode(errors="replace"),
             "functions": int(row["nr_sites"]),
+            "instance": names.get(int(row["instance"]), ""),
         }
         for row in registry.ops[registry.ops["state"] == State.LIVE]
     ]
@@ -124,8 +126,9 @@ def _text(found: dict[str, Any]) -> str:
         )
         lines.append(f"  memory      {sizes}")
         for ops in found["ops"]:
+            where = f" in {ops['instance']}" if ops["instance"] else ""
             lines.append(
-                f"  ops {ops['id']:<7} {ops['callback']} {ops['filter']} "
+                f"  ops {ops['id']:<7} {ops['callback']}{where} {ops['filter']} "
                 f"({ops['functions']} functions)"
             )
         if not owner:

@@ -30,6 +30,7 @@ class Ops:
     """A callback, the functions it wants (filter) and refuses (notrace): words of
     symbols/patterns.py.
 
+    `instance` is the number of that it records into, 0 the top one.
     An empty filter wants every function.  `id` is given at registration, 0 before.  `members` is
     bool[n] over the sites of the target, filled in at registration.
     """
@@ -40,6 +41,7 @@ class Ops:
     flags: Flags = Flags.NONE
     id: int = 0
     slot: int = 0
+    instance: int = 0
     members: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @property

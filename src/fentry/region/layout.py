@@ -91,7 +91,7 @@ SEGMENT_DTYPE = np.dtype(
         ("used", "<u8"),
         ("instance", "<u4"),
         ("flags", "<u4"),
-        ("reserved", "V24"),
+        ("name", "S24"),
     ]
 )
 

@@ -64,6 +64,7 @@ class Segment:
     bytes: int
     used: int = 0
     instance: int = 0
+    name: str = ""
 
     @property
     def end(self) -> int:
@@ -161,6 +162,7 @@ class Region:
                 int(rows["bytes"][i]),
                 int(rows["used"][i]),
                 int(rows["instance"][i]),
+                bytes(rows["name"][i]).decode(errors="replace"),
             )
             for i in np.flatnonzero(chosen).tolist()
         ]
@@ -219,6 +221,13 @@ class Region:
         table = int(self.registry.header["segments_offset"])
         at = self.registry.address + table + segment.row * SEGMENT_DTYPE.itemsize + offset
         self.memory.write_u64(at, used)
+
+    def set_name(self, segment: Segment, name: str) -> None:
+        """Note the name of the instance whose ring a segment is."""
+        rows = self.registry.segments
+        row = rows[segment.row : segment.row + 1].copy()
+        row["name"] = name.encode()
+        self.registry.write_segment(segment.row, row[0])
 
     def drop(self, remote: Remote, segments: Sequence[Segment]) -> None:
         """Unmap segments; their rows are free again."""

@@ -27,15 +27,14 @@ class RecordBody:
     """Write {time, site key, tid} and perhaps parent_ip into the ring of the CPU.
 
     Addresses are in the target: `lines` of the first CpuLine, `records` of CPU 0's records,
-    `room` of the ring's room and `control` of the magic, both in the control page.  A CPU's tail
-    lies `tail` bytes behind its line.
+    `room` of the ring's room in the control page: 0 in a forked child, and where nothing is to be
+    recorded.  A CPU's tail lies `tail` bytes behind its line.
     """
 
     lines: int
     records: int
     tail: int
     room: int
-    control: int
     cpu_bytes: int
     capacity: int
     record_bytes: int
@@ -47,7 +46,8 @@ class CountBody:
 
     `bases` is the address of u64[nr_cpus], each CPU's counters or 0; `displacement` is where the
     counters of this op begin behind a base; `shared` is the address of the counters that
-    threads without rseq change with a lock prefix; `control` as above.
+    threads without rseq change with a lock prefix; `control` of the magic in the control page, 0 in
+    a forked child.
     """
 
     bases: int

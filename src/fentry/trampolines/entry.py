@@ -174,9 +174,9 @@ def _record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
 
     def buffer_full(a: Asm) -> None:
         a.label(full)
-        a.mov(rax, body.control)
+        a.mov(rax, body.room)
         a.mov(rax, qword[rax])
-        a.test(rax, rax)  # 0: a forked child, which stays silent
+        a.test(rax, rax)  # 0: a forked child, which stays silent, or tracing is off
         a.je(done)
         a.inc(qword[rsi + ring.DROPPED_OFFSET], lock=True)
         a.jmp(done)

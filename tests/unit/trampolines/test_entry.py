@@ -14,11 +14,11 @@ from fentry.trampolines.entry import build_entry
 CONTROL = 0x7E0000000000
 RECORD16 = RecordBody(
     lines=0x7F0000001000, records=0x7F0000002000, tail=0x80, room=CONTROL + 0x40,
-    control=CONTROL, cpu_bytes=1 << 20, capacity=1 << 16, record_bytes=16,
+    cpu_bytes=1 << 20, capacity=1 << 16, record_bytes=16,
 )  # fmt: skip
 RECORD24 = RecordBody(
     lines=0x7F0000001000, records=0x7F0000002000, tail=0x80, room=CONTROL + 0x40,
-    control=CONTROL, cpu_bytes=0x180000, capacity=1 << 16, record_bytes=24,
+    cpu_bytes=0x180000, capacity=1 << 16, record_bytes=24,
 )  # fmt: skip
 COUNT = CountBody(
     bases=CONTROL + 0x280, displacement=0x1000, shared=0x7F0000800000, control=CONTROL

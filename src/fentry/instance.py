@@ -1,0 +1,201 @@
+"""An instance (trace_array): a ring of its own, and the ops that record into it.
+
+Every session has a top instance; more of them record at the same time, each with its own functions,
+size and mode of its ring, and its own tracing_on, which no trampoline tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from fentry.dispatch.detach import region_is_unused
+from fentry.dispatch.ops import Ops
+from fentry.errors import BadInput, RegionError
+from fentry.process.shared import SharedMemory
+from fentry.process.target import Halt, Target
+from fentry.region import layout as region_layout
+from fentry.region.layout import Kind
+from fentry.region.region import Region, Segment
+from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
+from fentry.ring.reader import Batch, Reader, Stats
+from fentry.trampolines.body import RecordBody
+
+TOP = 0
+LONGEST_NAME = 24  # bytes, in the row of its ring
+
+_HELD_BACK_S = 0.25
+
+
+class Host(Protocol):
+    """What an instance needs of its session."""
+
+    target: Target
+    region: Region
+    ops: dict[int, Ops]
+
+    def register(self, ops: Ops) -> Ops: ...
+
+    def unregister(self, ops: Ops) -> None: ...
+
+    def owned(self) -> AbstractContextManager[Halt]: ...
+
+
+class Instance:
+    """Number, name and geometry of one ring; the ring is mapped when the first ops records.
+
+    Made by Session.instance(); `name` is "" for the top one.
+    """
+
+    def __init__(self, host: Host, number: int, name: str, geometry: Geometry) -> None:
+        self.number = number
+        self.name = name
+        self.geometry = geometry
+        self._host = host
+        self._segment: Segment | None = None
+        self._reader: Reader | None = None
+        self._ring: RingBuffer | None = None
+        self._is_on = True
+        self._held_since = 0.0
+
+    # 1. What users do
+
+    def register(self, ops: Ops) -> Ops:
+        """Register ops that record into this instance. Raises as Session.register."""
+        ops.instance = self.number
+        return self._host.register(ops)
+
+    def unregister(self, ops: Ops) -> None:
+        """Take ops of this instance away. Raises as Session.unregister."""
+        self._host.unregister(ops)
+
+    @property
+    def ops(self) -> list[Ops]:
+        """The ops that are registered here."""
+        return [ops for ops in self._host.ops.values() if ops.instance == self.number]
+
+    @property
+    def tracing_on(self) -> bool:
+        """Whether calls are recorded. While it is False they are neither recorded nor dropped;
+        the trampolines are the same. Set in a stop of microseconds."""
+        return self._is_on
+
+    @tracing_on.setter
+    def tracing_on(self, on: bool) -> None:
+        self._is_on = on
+        if self._ring is not None:
+            with self._host.owned() as halt:
+                self._write_room(halt)
+
+    def consume(self, *, final: bool = False) -> Iterator[Batch]:
+        """Records committed up to now, by CPU and position; each is given once.
+
+        `final` skips what was reserved and never committed: after detach, or when the target
+        has died.
+        """
+        if self._reader is None:
+            return
+        yield from self._reader.consume(skip_incomplete=final)
+        self._settle()
+
+    @property
+    def stats(self) -> Stats | None:
+        """What became of the recorded calls; None while no ops has recorded."""
+        return self._reader.stats if self._reader is not None else None
+
+    @property
+    def fill(self) -> float:
+        """How full the ring is, 0 to 1."""
+        return self._reader.fill() if self._reader is not None else 0.0
+
+    @property
+    def ring(self) -> Geometry:
+        """The geometry of its ring. Raises BadInput while no ops records."""
+        if self._ring is None:
+            raise BadInput("no ops of this instance records")
+        return self._ring.geometry
+
+    # 2. What its session does
+
+    @property
+    def segment(self) -> Segment | None:
+        """Where its ring lies, once it is mapped."""
+        return self._segment
+
+    def make_ring(
+        self,
+        add: Callable[[Kind, int, int], tuple[Segment, SharedMemory]],
+        check: Callable[[int], None],
+    ) -> None:
+        """Map the ring if it is not there. `add` maps a shared segment of (kind, bytes, instance);
+        `check` raises BadInput when the machine has not so many bytes."""
+        if self._ring is not None:
+            return
+        check(self.geometry.segment_bytes)
+        self._segment, memory = add(Kind.RING, self.geometry.segment_bytes, self.number)
+        self._host.region.set_name(self._segment, self.name)
+        ring = RingBuffer(memory, self.geometry)
+        ring.populate()
+        ring.format(self._segment.address, self._room)
+        self._ring, self._reader = ring, Reader(ring)
+        with self._host.owned() as halt:
+            self._write_room(halt)
+
+    def take_ring(self, segment: Segment, memory: SharedMemory) -> None:
+        """Go on with the ring of a dead controller. Raises RegionError when it is damaged."""
+        pid = self._host.target.pid
+        try:
+            ring = RingBuffer(memory, read_geometry(memory))
+        except ValueError as error:
+            raise RegionError(
+                f"the ring of process {pid} is damaged",
+                cause=str(error),
+                remedy=f"fentry detach -p {pid}",
+            ) from error
+        self._segment, self._ring, self.geometry = segment, ring, ring.geometry
+        self._reader = Reader(ring)
+        self._is_on = self._host.target.memory.read_u64(self._room) != 0
+
+    @property
+    def body(self) -> RecordBody:
+        """What a trampoline does for an ops that records here."""
+        assert self._segment is not None and self._ring is not None
+        g = self._ring.geometry
+        return RecordBody(
+            lines=self._segment.address + g.cpu_lines_offset,
+            records=self._segment.address + g.records_offset,
+            tail=g.tails_offset - g.cpu_lines_offset,
+            room=self._room,
+            cpu_bytes=g.cpu_bytes,
+            capacity=g.capacity,
+            record_bytes=g.record_bytes,
+        )
+
+    @property
+    def _room(self) -> int:
+        # Where in the target its room is: 0 there stops recording, as in a forked child.
+        control = int(self._host.region.registry.header["control_address"])
+        return control + region_layout.room_offset(self.number)
+
+    def _write_room(self, halt: Halt) -> None:
+        room = self.geometry.room if self._is_on else 0
+        halt.target.memory.write_u64(self._room, room)
+
+    def _settle(self) -> None:
+        # A handler may have left a trampoline by longjmp: its slot is never committed. When it
+        # holds back others for long, prove that nobody is in our code and go on behind it.
+        assert self._reader is not None
+        target = self._host.target
+        if not self._reader.held_back():
+            self._held_since = 0.0
+            return
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        if now - self._held_since < _HELD_BACK_S or not target.is_alive():
+            return
+        with target.stopped() as halt:
+            if region_is_unused(halt, self._host.region):
+                self._reader.resolve()  # before a new call can fill the place
+        self._held_since = 0.0
