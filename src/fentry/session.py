@@ -55,7 +55,7 @@ from fentry.trampolines.body import Body, CountBody, Traits
 BUFFER_BYTES = 8 << 20
 COUNT_SLOTS = 8
 
-_SPARE_SITES = 4096
+_SPARE_SITES = 1 << 16  # of libraries that are loaded later; memory that is not touched
 _MOST_LOOKS = 8  # at modules that come and go meanwhile
 
 
@@ -333,7 +333,7 @@ class Session:
         Nothing is done, and nothing of the target but a list read, where nothing was loaded or
         unloaded. Raises as register(); then it may be tried again.
         """
-        self._renew()
+        self._renew(thoroughly=False)
         if not self._unapplied:
             return []
         self._apply(before=self._write_all_ops)
@@ -343,10 +343,13 @@ class Session:
         loaded = self.functions.loaded_keys & (fresh | again)
         return [module for module in self.functions.modules if module.key in loaded]
 
-    def _renew(self) -> None:
-        # Looks for the functions again if something was loaded or unloaded.
+    def _renew(self, *, thoroughly: bool = True) -> None:
+        # Looks for the functions again if something was loaded or unloaded. What lies in memory is
+        # compared as well: another build of a library may take the place of one that was not
+        # patched, and its entry in the linker's list.
         lost = {self.functions.modules[number].key for number in self._dispatcher.lost()}
-        if self._link_map.has_changed() or lost:
+        changed = self._link_map.has_changed() or bool(lost)
+        if changed or (thoroughly and code_of(read_maps(self.pid)) != self.functions.code):
             self._dispatcher.check_owner()  # else another controller has put the text back
             self._take_over()
             self._again |= lost

@@ -20,7 +20,7 @@ from tests.live.programs.fed import guests
 from tests.live.programs.works import PATIENCE_S, ROUNDS, WORKS, Asked, Started
 from tests.promises.registry import Run, promise
 from tests.support import tracing
-from tests.support.unprivileged import Account
+from tests.support.unprivileged import Account, accounts
 
 # Everything of seven programs at once on few CPUs: a stop waits for its turn, and so do threads.
 OPTIONS = Options(buffer_bytes=8 << 20, max_stop_s=60)
@@ -44,21 +44,29 @@ class Sums:
         return f"{self.rounds} rounds, {self.calls:,} calls of {self.sites:,} functions"
 
 
-@promise("programs-work", full=1800, least=60, unit="seconds of seven programs at once")
+@promise(
+    "programs-work", full=1800, least=60, as_each=False,
+    unit="seconds of seven programs, each of every account, all at once",
+)  # fmt: skip
 def programs_work(run: Run) -> str:
     """Every function of the process and its libraries is counted and recorded; answers are those
     that were given untraced; recorded + dropped = counted."""
-    with ProcessPoolExecutor(len(WORKS), mp_context=get_context("fork")) as pool:
-        sums = list(pool.map(_work, WORKS, [run.account] * len(WORKS), [run.count] * len(WORKS)))
-    faults = [f"{name}: {x}" for name, one in zip(WORKS, sums, strict=True) for x in one.faults]
+    cases = [(name, account) for account in accounts() for name in WORKS]
+    with ProcessPoolExecutor(len(cases), mp_context=get_context("fork")) as pool:
+        sums = list(pool.map(_work, *zip(*cases, strict=True), [run.count] * len(cases)))
+    found = [(f"{name}[{who.name}]", one) for (name, who), one in zip(cases, sums, strict=True)]
+    faults = [f"{name}: {fault}" for name, one in found for fault in one.faults]
     assert not faults, "; ".join(faults)
-    return "; ".join(f"{name} {one}" for name, one in zip(WORKS, sums, strict=True))
+    return "; ".join(f"{name} {one}" for name, one in found)
 
 
 def _work(name: str, account: Account, seconds: int) -> Sums:
-    with WORKS[name](account) as work:
-        loop = _loop(work) if isinstance(work, Asked) else _loop_of_commands(work)
-        return account.run(loop, seconds, seconds=seconds + PATIENCE_S)
+    try:
+        with WORKS[name](account) as work:
+            loop = _loop(work) if isinstance(work, Asked) else _loop_of_commands(work)
+            return account.run(loop, seconds, seconds=seconds + PATIENCE_S)
+    except Exception as error:  # the others go on, and all faults are told
+        return Sums(faults=[f"{type(error).__name__}: {error}"])
 
 
 # A program that runs

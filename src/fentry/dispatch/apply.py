@@ -1,7 +1,7 @@
 """From the plan to the target: the difference, prepared outside and applied in one stop.
 
-Order inside the stop: trampolines, pads, rows of the registry, threads out of the windows, text,
-pads that are in use.  Removal: text, then pads, then rows (docs/design/region.md).
+Order inside the stop: trampolines, pads, rows of the registry, threads out of the windows, detours,
+text, pads that are in use.  Removal: text, then pads, then rows (docs/design/region.md).
 """
 
 from __future__ import annotations
@@ -147,8 +147,9 @@ class Dispatcher:
     def hole_is_foreign(self, sites: Rows) -> NDArray[np.bool_]:
         """Which sites would need a hole in which something else is by now: bool[n]."""
         wrong = np.zeros(len(sites), np.bool_)
-        short = np.flatnonzero((self.table.hole[sites] != 0) & ~self._laid[sites])
-        wrong[short] = detours.taken_by_others(self._target.memory, self.table, sites[short])
+        short = np.flatnonzero(self.table.hole[sites] != 0)
+        chosen, memory = sites[short], self._target.memory
+        wrong[short] = detours.taken_by_others(memory, self.table, chosen, self._pad[chosen])
         return wrong
 
     @property
@@ -188,11 +189,7 @@ class Dispatcher:
 
     def _adopt_sites(self, rows: NDArray[np.void], trampolines: dict[int, Trampoline]) -> None:
         sites = self.table.rows_of(rows["ip"].astype(np.uint64))
-        original = np.ascontiguousarray(rows["original"]).view(np.uint8).reshape(-1, 16)
-        # Else its module is gone, and another may lie there by now. One that was read from memory
-        # shows what we wrote over it.
-        same = (original == self.table.original[sites]).all(axis=1) | self.table.from_memory[sites]
-        stale = (sites >= 0) & ~same
+        stale = (sites >= 0) & ~self._is_of_now(sites, rows)
         sites[stale] = -1
         for number in np.flatnonzero(stale).tolist():
             # A detach would take its bytes for what was there before.
@@ -212,11 +209,48 @@ class Dispatcher:
             getattr(self.table, name)[sites] = kept
         self._pad[sites] = rows["pad"]
         self._laid[sites] = rows["pad"] != 0
+        short = sites[(rows["pad"] != 0) & (rows["hole"] != 0)]
+        memory = self._target.memory
+        self._laid[short] = detours.leads_to_pad(memory, self.table, short, self._pad[short])
         self._keys.update(zip(rows["key"].tolist(), sites.tolist(), strict=True))
         found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
         changed = mapped & self._is_changed(sites, found)
         for site, text in zip(sites[changed].tolist(), found[changed], strict=True):
             self._adopt_call(site, text.tobytes(), trampolines)
+
+    def _is_of_now(self, sites: Rows, rows: NDArray[np.void]) -> NDArray[np.bool_]:
+        # Whether each row of the registry tells of the function that is there now. Else its module
+        # is gone, and another may lie there by now, perhaps one with the same first bytes. Where
+        # our jumps are, the row tells more than any analysis; and a module that was read from
+        # memory shows what we wrote over it.
+        table = self.table
+        original, filler = (
+            np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)
+            for name in ("original", "filler")
+        )
+        same = (original == table.original[sites]).all(axis=1)
+        alike = (filler == table.filler[sites]).all(axis=1)
+        for name in ("kind", "window", "hole", "carrier"):
+            alike &= rows[name] == getattr(table, name)[sites]
+        places = np.where(rows["hole"] != 0, rows["hole"], rows["patch"]).astype(np.uint64)
+        found, mapped = read_mapped(self._target.memory, places)
+        ours = (
+            mapped & np.isin(found[:, 0], (pads.CALL, pads.JMP)) & self._leads_to_us(places, found)
+        )
+        unloaded = table.reason[sites] == Reason.UNLOADED
+        result: NDArray[np.bool_] = table.from_memory[sites] | (same & (alike | ours | unloaded))
+        return result
+
+    def _leads_to_us(
+        self, places: NDArray[np.uint64], found: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        # Whether five bytes at each place are a distance into our code, behind an opcode.
+        distance = np.ascontiguousarray(found[:, 1:]).view("<i4").ravel().astype(np.int64)
+        target = places.astype(np.int64) + POKE_BYTES + distance
+        inside = np.zeros(len(places), np.bool_)
+        for segment in self._region.of_kind(Kind.CODE):
+            inside |= (target >= segment.address) & (target < segment.end)
+        return inside
 
     def _adopt_call(self, site: int, text: bytes, trampolines: dict[int, Trampoline]) -> None:
         # What the text says counts: its controller may have died between text and rows.
@@ -520,10 +554,10 @@ class Dispatcher:
         self._write_pad_calls(change, idle)
         self._leave_windows(halt, change)
         self._fill_detours(halt, change)
+        self.generation = registry.begin_generation()  # before the text: what fails after is undone
         self._poke(change)
         self._write_pad_calls(change, self._mode[change.sites] == PADDED)
         self._write_rows(change, ~adding, SiteState.NOP)
-        self.generation = registry.begin_generation()
 
     def _leave_windows(self, halt: Halt, change: _Change) -> None:
         entering = change.sites[(change.mode != NONE) & (self._mode[change.sites] == NONE)]
@@ -600,7 +634,8 @@ class Dispatcher:
         poke(self._target.memory, patch[new], expected[new], wanted[new], widths[new])
 
     def _fill_detours(self, halt: Halt, change: _Change) -> None:
-        sites = change.sites[change.mode == PADDED]
+        entering = (change.mode == PADDED) & (self._mode[change.sites] == NONE)
+        sites = change.sites[entering]
         sites = sites[self.table.hole[sites] != 0]
         detours.fill(halt, self.table, sites, self._pad[sites])
 

@@ -24,7 +24,7 @@ from fentry.process.target import Halt, Target
 from fentry.region.layout import Kind, SiteState
 from fentry.region.region import Region, give_back, remove_orphans
 from fentry.region.registry import Rows, UnfinishedRegistry, find_registry
-from fentry.sites.pad import CALL, JMP, SHORT_JMP
+from fentry.sites.pad import CALL, CALL_OFFSET, JMP, PAD_BYTES, SHORT_JMP
 from fentry.sites.pages import private_runs
 from fentry.sites.patcher import POKE_BYTES, differ, poke, read_mapped
 from fentry.sites.site import SHORT_SIZE
@@ -100,32 +100,44 @@ def restore_text(halt: Halt, region: Region) -> Restored:
     changed = mapped & differ(found, original, widths)
     ours = changed & _is_ours(region, sites, found)
     poke(halt.target.memory, patch[ours], found[ours], original[ours], widths[ours])
-    kept = changed & ~ours & _leads(region, sites, found)
-    _restore_holes(halt, region, sites[~kept])
+    kept = changed & ~ours & _resembles(sites, found)
+    left = _restore_detours(halt, sites[~kept])
     every["state"][every["state"] != SiteState.GONE] = SiteState.NOP
     region.registry.write_sites(0, every)
     region.registry.begin_generation()
     region.disown()
-    foreign = tuple(int(ip) for ip in sites["ip"][changed & ~ours])
+    foreign = tuple(int(ip) for ip in (*sites["ip"][changed & ~ours], *left))
     return Restored(int(ours.sum()), foreign, int((~mapped).sum()))
 
 
-def _restore_holes(halt: Halt, region: Region, sites: Rows) -> None:
-    # What held long jumps, which nothing leads to any more; not where a breakpoint lies over the
-    # short one. Who has just come there by a short jump begins again. Then the carriers: what is
-    # behind their jump must be right again before they are.
-    holes, filler = _holes(sites)
-    found, mapped = read_mapped(halt.target.memory, holes)
-    ours = mapped & (found[:, 0] == JMP) & _long_leads(region, holes, found)
-    entries = sites["patch"][sites["hole"] != 0].astype(np.uint64)
-    back = dict(zip(holes[ours].tolist(), entries[ours].tolist(), strict=True))
+def _restore_detours(halt: Halt, sites: Rows) -> list[int]:
+    """Put back what held long jumps that nothing leads to any more; the ips of those where
+    somebody else's bytes are.
+
+    Who has just come there by a short jump begins again. What is behind the jump of a carrier
+    must be right before it is taken away: it is the program's code again then.
+    """
+    memory = halt.target.memory
+    short = sites[sites["hole"] != 0]
+    holes, filler = _holes(short)
+    jumps = _jumps(holes, short["pad"] + np.uint64(CALL_OFFSET))
+    found, mapped = read_mapped(memory, holes)
+    ours = mapped & (found == jumps).all(axis=1)
+    back = dict(zip(holes[ours].tolist(), short["patch"][ours].tolist(), strict=True))
     if not back.keys().isdisjoint(halt.rips()):
         halt.move(back)
-    poke(halt.target.memory, holes[ours], found[ours], filler[ours])
-    starts, instructions = _carriers(sites)
-    found, mapped = read_mapped(halt.target.memory, starts)
-    ours = mapped & (found[:, 0] == JMP) & _long_leads(region, starts, found)
-    poke(halt.target.memory, starts[ours], found[ours], instructions[ours])
+    poke(memory, holes[ours], found[ours], filler[ours])
+    right = ours | (mapped & (found == filler).all(axis=1))
+    carried = right & (short["carrier"] != 0)
+    starts, instructions = _carriers(short[carried])
+    found, there = read_mapped(memory, starts)
+    copies = short["pad"][carried] + np.uint64(PAD_BYTES)
+    own = there & (found == _jumps(starts, copies)).all(axis=1)
+    poke(memory, starts[own], found[own], instructions[own])
+    clean = own | (there & (found == instructions).all(axis=1))
+    wrong = mapped & ~right
+    wrong[np.flatnonzero(carried)[there & ~clean]] = True
+    return [int(ip) for ip in short["ip"][wrong]]
 
 
 def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIMIT_S) -> int:
@@ -188,8 +200,8 @@ def _is_called(halt: Halt, region: Region) -> bool:
     changed = mapped & differ(found, _original(sites), _widths(sites))
     starts, instructions = _carriers(sites)
     moved, there = read_mapped(halt.target.memory, starts)
-    carried = there & (moved != instructions).any(axis=1) & _long_leads(region, starts, moved)
-    return bool((changed & _leads(region, sites, found)).any() or carried.any())
+    carried = there & (moved != instructions).any(axis=1)
+    return bool((changed & _resembles(sites, found)).any() or carried.any())
 
 
 def _remove(halt: Halt, region: Region, runs: Sequence[tuple[Mapping, int, int]]) -> None:
@@ -250,31 +262,53 @@ def _crossing() -> RegionError:
 
 
 def _is_ours(region: Region, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    first = found[:, 0]
-    branch = np.where(sites["hole"] != 0, first == SHORT_JMP, (first == CALL) | (first == JMP))
-    result: NDArray[np.bool_] = branch & _leads(region, sites, found)
+    # Whether the bytes of each site are a jump to its pad, or a call of a trampoline, whole.
+    patch = sites["patch"].astype(np.uint64)
+    jumps = (found == _expected(sites)).all(axis=1)
+    short = (sites["hole"] != 0) & (found[:, :SHORT_SIZE] == _expected(sites)[:, :SHORT_SIZE]).all(
+        axis=1
+    )
+    distance = np.ascontiguousarray(found[:, 1:]).view("<i4").ravel().astype(np.int64)
+    called = (patch.astype(np.int64) + POKE_BYTES + distance).astype(np.uint64)
+    calls = (found[:, 0] == CALL) & np.isin(called, region.registry.trampolines["address"])
+    result: NDArray[np.bool_] = np.where(sites["hole"] != 0, short, jumps | calls)
     return result
 
 
-def _leads(region: Region, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    # Whether what follows the first byte of each site is the distance to its hole, or into our
-    # code.
-    patch = sites["patch"].astype(np.uint64)
-    short = patch.astype(np.int64) + SHORT_SIZE + found[:, 1].astype(np.uint8).view(np.int8)
-    return np.where(
-        sites["hole"] != 0,
-        short == sites["hole"].astype(np.int64),
-        _long_leads(region, patch, found),
+def _resembles(sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether changed bytes of each site may be what we wrote, with a breakpoint over a byte or
+    two: who takes it away brings a jump or call into our code back."""
+    unlike = ((found != _expected(sites)) & (np.arange(POKE_BYTES) < _widths(sites)[:, None])).sum(
+        axis=1
     )
+    as_call = (found[:, 1:] != _called(sites)[:, 1:]).sum(axis=1) + (found[:, 0] != CALL)
+    result: NDArray[np.bool_] = np.where(
+        sites["hole"] != 0, unlike < SHORT_SIZE, np.minimum(unlike, as_call) <= 2
+    )
+    return result
 
 
-def _long_leads(
-    region: Region, patch: NDArray[np.uint64], found: NDArray[np.uint8]
-) -> NDArray[np.bool_]:
-    # Whether the last four of five bytes are a distance into our code.
-    distance = np.ascontiguousarray(found[:, 1:5]).view("<i4").ravel().astype(np.int64)
-    target = patch.astype(np.int64) + POKE_BYTES + distance
-    inside = np.zeros(len(patch), np.bool_)
-    for segment in region.of_kind(Kind.CODE):
-        inside |= (target >= segment.address) & (target < segment.end)
-    return inside
+def _expected(sites: Rows) -> NDArray[np.uint8]:
+    # The jump of each site to its hole or pad: uint8[n, 5], of short ones two bytes.
+    patch, hole = sites["patch"].astype(np.uint64), sites["hole"].astype(np.uint64)
+    text = _jumps(patch, sites["pad"] + np.uint64(CALL_OFFSET))
+    short = hole != 0
+    text[short, 0] = SHORT_JMP
+    text[short, 1] = (hole[short] - patch[short] - np.uint64(SHORT_SIZE)).astype(np.uint8)
+    return text
+
+
+def _called(sites: Rows) -> NDArray[np.uint8]:
+    # The call of each site's trampoline: uint8[n, 5].
+    return _jumps(sites["patch"].astype(np.uint64), sites["call"], CALL)
+
+
+def _jumps(
+    places: NDArray[np.uint64], targets: NDArray[np.uint64], opcode: int = JMP
+) -> NDArray[np.uint8]:
+    # Branches of five bytes; what is out of reach is none of ours, whatever its distance is.
+    distance = targets.astype(np.int64) - places.astype(np.int64) - POKE_BYTES
+    text = np.empty((len(places), POKE_BYTES), np.uint8)
+    text[:, 0] = opcode
+    text[:, 1:] = distance.astype("<i4").view(np.uint8).reshape(-1, 4)
+    return text

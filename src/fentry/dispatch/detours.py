@@ -25,14 +25,31 @@ from fentry.sites.table import SiteTable
 Rows = NDArray[np.int64]
 
 
-def taken_by_others(memory: Memory, table: SiteTable, sites: Rows) -> NDArray[np.bool_]:
-    """Where the room for the detour of each site does not hold what the file has: bool[n]."""
-    carried = table.carrier[sites] != 0
-    wrong = np.zeros(len(sites), np.bool_)
-    plain, moved = sites[~carried], sites[carried]
-    wrong[~carried] = mismatches(memory, table.hole[plain], table.hole_filler(plain))
-    wrong[carried] = _carrier_differs(memory, table, moved)
+def taken_by_others(
+    memory: Memory, table: SiteTable, sites: Rows, pad: NDArray[np.uint64]
+) -> NDArray[np.bool_]:
+    """Where the room for the detour of each site holds neither what the file has nor the jumps
+    to its pad, 0 where it has none: bool[n]."""
+    there = pad != 0
+    filled = np.zeros(len(sites), np.bool_)
+    filled[there] = leads_to_pad(memory, table, sites[there], pad[there])
+    wrong = ~filled & mismatches(memory, table.hole[sites], table.hole_filler(sites))
+    carried = np.flatnonzero((table.carrier[sites] != 0) & ~filled)
+    wrong[carried] |= _carrier_differs(memory, table, sites[carried])
     return wrong
+
+
+def leads_to_pad(
+    memory: Memory, table: SiteTable, sites: Rows, pad: NDArray[np.uint64]
+) -> NDArray[np.bool_]:
+    """Whether the detour of each site is there, whole, with that of its carrier: bool[n]."""
+    jumps = pads.branches(pads.JMP, table.hole[sites], pad + np.uint64(pads.CALL_OFFSET))
+    right = ~mismatches(memory, table.hole[sites], jumps)
+    carried = np.flatnonzero(table.carrier[sites] != 0)
+    starts = table.carrier_starts(sites[carried])
+    copies = pad[carried] + np.uint64(pads.PAD_BYTES)
+    right[carried] &= ~mismatches(memory, starts, pads.branches(pads.JMP, starts, copies))
+    return right
 
 
 def fill(halt: Halt, table: SiteTable, sites: Rows, pad: NDArray[np.uint64]) -> None:
@@ -52,7 +69,7 @@ def fill(halt: Halt, table: SiteTable, sites: Rows, pad: NDArray[np.uint64]) -> 
 
 
 def _move_carriers(halt: Halt, table: SiteTable, sites: Rows, copies: NDArray[np.uint64]) -> None:
-    memory, starts = halt.target.memory, table.carriers(sites)
+    memory, starts = halt.target.memory, table.carrier_starts(sites)
     wanted = pads.branches(pads.JMP, starts, copies)
     found, _ = read_mapped(memory, starts)
     fresh = np.flatnonzero((found != wanted).any(axis=1))
@@ -80,4 +97,4 @@ def _move_carriers(halt: Halt, table: SiteTable, sites: Rows, copies: NDArray[np
 
 def _carrier_differs(memory: Memory, table: SiteTable, sites: Rows) -> NDArray[np.bool_]:
     sizes = table.carrier[sites].astype(np.int64)
-    return windows_differ(memory, table.carriers(sites), table.filler[sites], sizes)
+    return windows_differ(memory, table.carrier_starts(sites), table.filler[sites], sizes)

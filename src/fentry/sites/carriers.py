@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from iced_x86 import FlowControl, Mnemonic
+from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register
 from numpy.typing import NDArray
 
 from fentry.sites.branches import Branches, Flow
@@ -25,6 +25,11 @@ CARRIER_SIZE = 2 * PATCH_SIZE
 _LONGEST_INSTRUCTION = 15
 _MOST_NESTED = 16  # functions that lie within each other
 _TRAPS = (FlowControl.EXCEPTION, FlowControl.INTERRUPT)
+_STRING_OPERANDS = (
+    OpKind.MEMORY_SEG_SI, OpKind.MEMORY_SEG_ESI, OpKind.MEMORY_SEG_RSI, OpKind.MEMORY_SEG_DI,
+    OpKind.MEMORY_SEG_EDI, OpKind.MEMORY_SEG_RDI, OpKind.MEMORY_ESDI, OpKind.MEMORY_ESEDI,
+    OpKind.MEMORY_ESRDI,
+)  # fmt: skip
 _JUMPS = (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH)
 
 
@@ -135,10 +140,26 @@ def _crosses(vaddr: int) -> bool:
 
 def _is_whole(flow: Flow, carrier: Carrier, reached: set[int]) -> bool:
     # Whether each instruction of it is one that direct flow reaches: nothing of it is data.
+    # And none can fault, but on the stack or on data of its own module: handlers of the program
+    # know such instructions by their addresses, and unwinders need them.
     own = [i for i in flow.instructions if carrier.vaddr <= i.ip < carrier.vaddr + carrier.window]
     return sum(len(instruction) for instruction in own) == carrier.window and all(
-        instruction.ip in reached for instruction in own
+        instruction.ip in reached and not _may_fault(instruction) for instruction in own
     )
+
+
+def _may_fault(instruction: Instruction) -> bool:
+    kinds = (instruction.op_kind(number) for number in range(instruction.op_count))
+    if instruction.mnemonic in (Mnemonic.DIV, Mnemonic.IDIV):
+        return True
+    if instruction.mnemonic == Mnemonic.LEA or instruction.mnemonic == Mnemonic.NOP:
+        return False
+    if any(kind in _STRING_OPERANDS for kind in (instruction.op_kind(n) for n in range(2))):
+        return True
+    plain = instruction.memory_base in (Register.RSP, Register.RIP)
+    plain = plain and instruction.memory_index == Register.NONE
+    plain = plain and instruction.segment_prefix == Register.NONE
+    return OpKind.MEMORY in kinds and not plain
 
 
 def _reached(flow: Flow) -> set[int]:
@@ -152,7 +173,11 @@ def _reached(flow: Flow) -> set[int]:
         if instruction is None or ip in reached:
             continue
         reached.add(ip)
-        if not ends_flow(instruction) and instruction.flow_control not in _TRAPS:
+        calls_inside = (
+            instruction.flow_control == FlowControl.CALL
+            and flow.start <= instruction.near_branch_target < flow.start + flow.size
+        )  # what follows may be data, whose address the call makes
+        if not (ends_flow(instruction) or calls_inside or instruction.flow_control in _TRAPS):
             waiting.append(instruction.next_ip)
         if instruction.flow_control in _JUMPS:
             waiting.append(instruction.near_branch_target)

@@ -59,6 +59,7 @@ def analyse(image: ElfImage) -> ModuleSites:
     search.refuse_branched_into()
     search.shorten()
     search.refuse_tails()
+    search.carry()
     search.refuse_computed_jumps()
     return search.result()
 
@@ -74,6 +75,7 @@ class _Search:
         self.rows["entry"] = self.functions.rows["vaddr"]
         self.rows["size"] = np.minimum(self.functions.rows["size"], 2**32 - 1)
         self.blockers: dict[int, int] = {}
+        self.short: dict[int, Window] = {}  # rows that two bytes of would be enough for
 
     # -- what stands at the entry --------------------------------------------------------------
 
@@ -208,8 +210,8 @@ class _Search:
     def shorten(self) -> None:
         """Gives those refused for what enters their windows one of two bytes, where it can.
 
-        It is a short jump to a hole nearby, in which the long one is: padding, or else room that
-        a carrier makes. What goes on behind the two bytes runs as before.
+        It is a short jump to a hole nearby, in padding, in which the long one is. What goes on
+        behind the two bytes runs as before.
         """
         reasons = self.rows["reason"]
         chosen = np.isin(reasons, (Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT))
@@ -218,27 +220,39 @@ class _Search:
         chosen &= np.minimum(ends, after) >= self.rows["patch"] + np.uint64(SHORT_SIZE)
         chosen &= self.rows["patch"] % PAGE_SIZE + PATCH_SIZE <= PAGE_SIZE  # five bytes are read
         rows = np.flatnonzero(chosen & (self.rows["kind"] != SiteKind.NOP))
-        before = {row: self.rows[row].copy() for row in rows.tolist()}
         windows = {row: self._short_window(row) for row in rows.tolist()}
-        rows = rows[[windows[row].kind != SiteKind.REFUSED for row in rows.tolist()]]
-        holes = self._unreached_holes(rows)
-        carriers = self._unreached_carriers([row for row in rows.tolist() if row not in holes])
-        for row in (*holes, *carriers):
-            site, carrier = self.rows[row], carriers.get(row)
-            site["kind"], site["window"], site["reason"] = SiteKind.SHORT, windows[row].size, 0
-            site["hole"] = carrier.hole if carrier else holes[row]
-            site["carrier"] = carrier.window if carrier else 0
-            start = carrier.vaddr if carrier else holes[row]
-            kept = self.image.read(start, carrier.window if carrier else PATCH_SIZE)
+        self.short = {row: w for row, w in windows.items() if w.kind != SiteKind.REFUSED}
+        holes = self._unreached_holes(np.array(sorted(self.short), np.int64))
+        self._accept_short({row: (hole, hole, 0) for row, hole in holes.items()})
+
+    def carry(self) -> None:
+        """Gives those short windows that found no padding room in the middle of other functions.
+
+        After the cold parts are known: what is one of them has computed jumps of its owner's.
+        """
+        reasons = self.rows["reason"]
+        kept = (Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT)
+        rows = [row for row in self.short if reasons[row] in kept]
+        carriers = self._unreached_carriers(rows)
+        self._accept_short({r: (c.hole, c.vaddr, c.window) for r, c in carriers.items()})
+
+    def _accept_short(self, found: dict[int, tuple[int, int, int]]) -> None:
+        # row -> (hole, vaddr of its filler, bytes of the carrier or 0); checked as all windows are.
+        before = {row: self.rows[row].copy() for row in found}
+        for row, (hole, start, carrier) in found.items():
+            site = self.rows[row]
+            site["kind"], site["window"], site["reason"] = SiteKind.SHORT, self.short[row].size, 0
+            site["hole"], site["carrier"] = hole, carrier
+            kept = self.image.read(start, carrier or PATCH_SIZE)
             site["filler"] = np.void(kept.ljust(ORIGINAL_BYTES, b"\0"))
-        if holes or carriers:
+        if found:
             self.refuse_pointed_at()
             self.refuse_loops()
             self.refuse_branched_into()
-        for row in rows.tolist():
+        for row, old in before.items():
             if self.rows["reason"][row]:
                 reason = self.rows["reason"][row]
-                self.rows[row] = before[row]
+                self.rows[row] = old
                 self.rows["reason"][row] = reason
 
     def _short_window(self, row: int) -> Window:
@@ -253,7 +267,7 @@ class _Search:
             return {}
         low = self.branches.low
         taken = self.branches.blank()
-        for start, size in self._replaced():
+        for start, size in self._replaced(rows):
             taken[start - low : start - low + size] = True
         carriers = Carriers(self.image, self.branches, self._may_carry(rows), taken)
         offered = {row: carriers.near(int(self.rows["patch"][row])) for row in rows}
@@ -273,34 +287,56 @@ class _Search:
         return found
 
     def _may_carry(self, rows: list[int]) -> NDArray[np.bool_]:
-        # Functions near these whose instructions may be moved from their middle: no landing pads,
-        # nothing in the data that names their insides, no computed jumps, of their own or of
-        # whose part they are.
+        # Functions near these whose instructions may be moved from their middle: described by one
+        # frame without landing pads; nothing in data or code names their insides; no computed
+        # jumps, of their own or of whose part they are.
         near = sorted({other for row in rows for other in rows_near(self.image, self._at(row))})
-        frames, eligible = self.image.frames, np.zeros(len(self.rows), bool)
         reasons = (Reason.NONE, Reason.COLD, Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT)
-        parts = self._parts()
-        for row in near if len(frames) else []:
-            entry = int(self.rows["entry"][row])
-            at = int(np.searchsorted(frames["start"], np.uint64(entry)))
-            framed = at < len(frames) and int(frames["start"][at]) == entry
-            if framed and not frames["catches"][at] and self.rows["reason"][row] in reasons:
-                eligible[row] = may_carry(self.branches.flow(row)) and not self._is_named(row)
-        wanted = self.branches.blank()
-        for row in np.flatnonzero(eligible & parts).tolist():
-            part = self.branches.flow(row)
-            wanted[part.start - self.branches.low :][: part.size] = True
-        owners: dict[int, set[int]] = {}
-        for source, target in self.branches.confirmed(self.branches.candidates_into(wanted)):
-            owners.setdefault(self.functions.containing(target), set()).add(
-                self.functions.containing(source)
+        eligible = np.zeros(len(self.rows), bool)
+        for row in near:
+            eligible[row] = (
+                self.rows["reason"][row] in reasons
+                and self._has_plain_frame(row)
+                and may_carry(self.branches.flow(row))
+                and not self._is_named(row)
             )
+        parts = self._parts()
+        wanted = self.branches.blank()
+        for row in np.flatnonzero(eligible).tolist():
+            flow = self.branches.flow(row)
+            start = flow.start - self.branches.low
+            wanted[start + (not parts[row]) : start + flow.size] = True
+        found = self.branches.candidates_into(wanted)
+        kept = (found.opcode == _LEA) | parts[self._rows_of(found.target)]
+        chosen = Candidates(*(column[kept] for column in astuple(found)))
+        owners: dict[int, set[int]] = {}
+        for source, target in self.branches.confirmed(chosen):
+            row = self.functions.containing(target)
+            if self.image.read(source, 1) == bytes([_LEA]):
+                eligible[row] = False
+            owners.setdefault(row, set()).add(self.functions.containing(source))
         for row in np.flatnonzero(eligible & parts).tolist():
             own = owners.get(row, set()) - {row}
             eligible[row] = any(one >= 0 and not parts[one] for one in own) and all(
                 one >= 0 and may_carry(self.branches.flow(one)) for one in own
             )
         return eligible
+
+    def _rows_of(self, vaddrs: NDArray[np.int64]) -> NDArray[np.int64]:
+        # The last function that begins at or before each address.
+        found = np.searchsorted(self.rows["entry"], vaddrs.astype(np.uint64), side="right") - 1
+        return np.maximum(found, 0)
+
+    def _has_plain_frame(self, row: int) -> bool:
+        # Whether one frame without landing pads describes the whole function, and no other begins
+        # in it.
+        frames, entry = self.image.frames, self.rows["entry"][row]
+        at = int(np.searchsorted(frames["start"], entry))
+        if at == len(frames) or frames["start"][at] != entry or frames["catches"][at]:
+            return False
+        end = self.functions.ends[row]
+        beyond = at + 1 == len(frames) or bool(frames["start"][at + 1] >= end)
+        return beyond and bool(entry + frames["size"][at] >= end)
 
     def _is_named(self, row: int) -> bool:
         # Whether data holds an address inside of a function.
@@ -311,14 +347,14 @@ class _Search:
     def _at(self, row: int) -> int:
         return int(self.rows["patch"][row])
 
-    def _replaced(self) -> Iterator[tuple[int, int]]:
-        # (vaddr, bytes) of everything that is replaced: windows, holes, carriers.
+    def _replaced(self, more: list[int]) -> Iterator[tuple[int, int]]:
+        # (vaddr, bytes) of everything that is replaced, or will be for the short windows of `more`.
         for site in self.rows[self._accepted()]:
             yield int(site["patch"]), max(int(site["window"]), PATCH_SIZE)
             if site["hole"]:
                 yield int(site["hole"]), PATCH_SIZE
-            if site["carrier"]:
-                yield int(site["hole"]) - PATCH_SIZE, int(site["carrier"])
+        for row in more:
+            yield self._at(row), max(self.short[row].size, SHORT_SIZE)
 
     def _unreached_holes(self, rows: NDArray[np.int64]) -> dict[int, int]:
         # A hole for each row that has one, row -> vaddr. Only bytes that nothing can be said to
@@ -349,7 +385,9 @@ class _Search:
         Kept are those that something calls or names, and those that stand alone. A cold part may
         be reached by a jump table as well, so being jumped to is no condition.
         """
-        unnamed = (self.functions.rows["kind"] == FunctionKind.FRAME) & self._accepted()
+        judged = self._accepted()
+        judged[list(self.short)] = True
+        unnamed = (self.functions.rows["kind"] == FunctionKind.FRAME) & judged
         wanted = self.branches.blank()
         at = (self.rows["entry"][unnamed] - np.uint64(self.branches.low)).astype(np.int64)
         wanted[at] = True
@@ -497,7 +535,8 @@ class _Search:
 
     def _refuse_reached_from(self, row: int, jump: int) -> None:
         """Refuses the function with an unknown jump and, if it is a cold part, those around it."""
-        rows = [row]
+        # It may as well go to where another function is whose address it makes.
+        rows = [row, *self._made_by(row)]
         function = self.functions.rows[row]
         if self.rows["reason"][row] == Reason.COLD:
             wanted = self.branches.blank()
@@ -510,6 +549,20 @@ class _Search:
             if number >= 0 and not site["reason"] and site["kind"] != SiteKind.NOP:
                 site["reason"] = Reason.INDIRECT_JUMP
                 self.blockers[int(site["entry"])] = jump
+        reached = set(rows)
+        for inside, site in self._carried():
+            if self.functions.containing(inside.start) in reached:
+                site["reason"] = Reason.INDIRECT_JUMP
+                self.blockers[int(site["entry"])] = jump
+
+    def _made_by(self, row: int) -> list[int]:
+        # The functions whose addresses, or what is inside of them, a function makes with lea.
+        made = [
+            self.functions.containing(instruction.ip_rel_memory_address)
+            for instruction in self.branches.flow(row).instructions
+            if instruction.mnemonic == Mnemonic.LEA and instruction.is_ip_rel_memory_operand
+        ]
+        return [other for other in made if other >= 0]
 
     # -- bytes ---------------------------------------------------------------------------------
 

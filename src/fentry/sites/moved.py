@@ -1,4 +1,6 @@
-"""What the pads of sites hold of their functions: the first instructions, moved there."""
+"""What the pads of sites hold: the first instructions of their functions, and behind these, of a
+site that has a carrier, the instructions of that.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ def carrier_pads(
         copy = _carried(table, site, address).code
         code[i, : len(copy)] = np.frombuffer(copy, np.uint8)
         ends[i] = len(copy)
-    backs = table.carriers(sites) + table.carrier[sites].astype(np.uint64)
+    backs = table.carrier_starts(sites) + table.carrier[sites].astype(np.uint64)
     jumps = pads.branches(pads.JMP, addresses + ends.astype(np.uint64), backs)
     code[np.arange(len(sites))[:, None], ends[:, None] + np.arange(pads.JMP_BYTES)] = jumps
     return code
@@ -88,7 +90,7 @@ def _relocated(table: SiteTable, site: int, pad: int) -> Moved:
 
 
 def _carried(table: SiteTable, site: int, pad: int) -> Moved:
-    ip = int(table.carriers(np.array([site]))[0])
+    ip = int(table.carrier_starts(np.array([site]))[0])
     return _moved(table.filler[site, : int(table.carrier[site])].tobytes(), ip, pad)
 
 

@@ -87,7 +87,7 @@ class SiteTable:
         """How many bytes of text are replaced at each row: int64[n]."""
         return np.where(self.kind[rows] == SiteKind.SHORT, SHORT_SIZE, PATCH_SIZE)
 
-    def carriers(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    def carrier_starts(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Where the instructions begin that are moved for the long jump of each row: uint64[n]."""
         return self.hole[rows] - np.uint64(PATCH_SIZE)
 
