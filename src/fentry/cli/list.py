@@ -33,6 +33,7 @@ class Listed:
     name: str
     ip: int
     reason: str
+    also: tuple[str, ...] = ()
 
 
 @click.command(name="list")
@@ -81,13 +82,15 @@ def _line(one: Listed, as_json: bool, indexed: bool) -> str:
                 "index": one.index,
                 "module": one.module,
                 "name": one.name,
+                "also": one.also,
                 "ip": one.ip,
                 "traceable": not one.reason,
                 "reason": one.reason,
             }
         )
     number = f"{one.index or '-':>7} " if indexed else ""
-    return f"{number}{one.module}!{one.name}" + (f"\t{one.reason}" if one.reason else "")
+    names = ", ".join((one.name, *one.also))
+    return f"{number}{one.module}!{names}" + (f"\t{one.reason}" if one.reason else "")
 
 
 def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
@@ -131,4 +134,5 @@ def _rows(
         refused = table.kind[i] == SiteKind.REFUSED
         reason = reasons[int(table.reason[i])].text if refused else ""
         number = None if refused else int(index[i])
-        yield Listed(number, modules[int(table.module[i])].name, name, ip, reason)
+        also = tuple(symbols.other_names(ip))
+        yield Listed(number, modules[int(table.module[i])].name, name, ip, reason, also)

@@ -7,6 +7,7 @@ import select
 import shutil
 import sys
 import time
+from collections import Counter
 
 import click
 import numpy as np
@@ -121,8 +122,13 @@ def _counted(session: Session, ops: Ops, show_all: bool) -> tuple[list[FunctionC
     total = int(calls[chosen].sum())
     shown = chosen if show_all else chosen & (calls > 0)
     rows = []
-    for ip, count in zip(ips[shown].tolist(), calls[shown].tolist(), strict=True):
-        name, _, module = session.functions.symbols.resolve(ip)
+    found = [session.functions.symbols.resolve(ip) for ip in ips[shown].tolist()]
+    often = Counter((name, id(module)) for name, _, module in found)
+    for ip, count, (name, _, module) in zip(
+        ips[shown].tolist(), calls[shown].tolist(), found, strict=True
+    ):
+        if module is not None and often[name, id(module)] > 1:  # static functions of two files
+            name += f" ({module.name}+0x{ip - module.base:x})"
         rows.append(
             FunctionCount(count, count / max(total, 1), name, module.name if module else "")
         )

@@ -18,7 +18,7 @@ from fentry.dispatch import detours
 from fentry.dispatch.plan import Plan
 from fentry.errors import LockError, PatchError
 from fentry.process.deferral import deferred_signals
-from fentry.process.maps import Mapping, find_gap, read_maps
+from fentry.process.maps import REACH, Mapping, find_gap, read_maps
 from fentry.process.target import Halt, Target
 from fentry.region.layout import (
     MAX_SET,
@@ -439,13 +439,12 @@ class Dispatcher:
         # address is the key of a site.
         taken = [(a.near.low, a.near.high) for a in self._arenas]
         taken += [(s.address, s.end) for a in self._arenas for s in a.segments]
-        blocked = list(maps)
-        while True:
-            address = find_gap(blocked, count, near.low, near.high)
-            if not any(_same_low_half(address, address + count, *span) for span in taken):
-                return address
-            blocked.append(Mapping(address, address + count, "---p", 0, "00:00", 0, ""))
-            blocked.sort(key=lambda mapping: mapping.start)
+        alike = [
+            Mapping(start, end, "---p", 0, "00:00", 0, "")
+            for low, high in taken
+            for start, end in _same_low_halves(low, high, near.high - REACH, near.low + REACH)
+        ]
+        return find_gap([*maps, *alike], count, near.low, near.high)
 
     def _place(
         self,
@@ -760,12 +759,13 @@ class Dispatcher:
             self._parked.append(self._live.pop(key))
 
 
-def _same_low_half(low: int, high: int, other_low: int, other_high: int) -> bool:
+def _same_low_halves(low: int, high: int, lo: int, hi: int) -> list[tuple[int, int]]:
+    # The ranges in lo..hi whose addresses have a low half in common with one of low..high.
     span = 1 << 32
-    if other_high - other_low >= span:
-        return False  # covers everything: nothing to avoid
-    start = (other_low - low) % span
-    return start < high - low or (low - other_low) % span < other_high - other_low
+    if high - low >= span:
+        return []  # covers everything: nothing to avoid
+    first, last = (lo - high) // span + 1, (hi - low - 1) // span
+    return [(low + k * span, high + k * span) for k in range(first, last + 1)]
 
 
 def _trampoline_row(one: Trampoline, state: State) -> NDArray[np.void]:

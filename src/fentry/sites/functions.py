@@ -35,6 +35,7 @@ class Functions:
         found = load_modules(pid, maps, target.memory.read_some)
         self.modules: list[Module] = [module for module in found if _has_functions(module)]
         self.code = code_of(maps)
+        self._shared = [(m.start, m.end) for m in maps if m.executable and m.shared]
         loaded = {module.key for module in self.modules}
         known = before.loaded_keys if before else loaded
         self.fresh = [module for module in self.modules if module.key not in known]
@@ -79,6 +80,15 @@ class Functions:
             module = self.modules[number]
             self.table.fill(number, module.bias, analyse_cached(module))
             self._pending.discard(number)
+        self._refuse_shared()
+
+    def _refuse_shared(self) -> None:
+        # What is written into a shared mapping is seen by others, and reaches the file.
+        for low, high in self._shared:
+            inside = (self.table.patch >= np.uint64(low)) & (self.table.patch < np.uint64(high))
+            inside &= self.table.traceable
+            self.table.kind[inside] = SiteKind.REFUSED
+            self.table.reason[inside] = Reason.SHARED
 
     def analyse_at(self, ips: NDArray[np.uint64]) -> None:
         """Find the sites of the modules that have functions at these ips."""

@@ -7,6 +7,7 @@ the buffer and cut at page ends: a writer killed meanwhile leaves whole pieces.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -134,7 +135,10 @@ def poke(
                 raise PatchError(f"the text at {start:#x} reads back differently", address=start)
     except PatchError as error:
         for start, text in done:
-            memory.write(start, text.tobytes())
+            with contextlib.suppress(PatchError):  # the page that could not be written is as it was
+                memory.write(start, text.tobytes())
+            if memory.read(start, len(text)) != text.tobytes():
+                raise
         raise SiteWriteError(
             error.what,
             address=error.address,

@@ -58,6 +58,7 @@ class Reason(IntEnum):
     NOT_ANALYSED = 22
     UNLOADED = 23
     RESTARTABLE = 24
+    SHARED = 25
 
     @property
     def text(self) -> str:
@@ -89,6 +90,7 @@ _TEXT = {
     Reason.RESTARTABLE: "the bytes to replace lie in a restartable sequence of the program (rseq)",
     Reason.UNLOADED: "its module is no longer loaded",
     Reason.NOT_ANALYSED: "nobody has asked for this module yet",
+    Reason.SHARED: "a shared mapping: its file, and all who map it, would be changed",
     Reason.FOREIGN: "memory differs from the file: another tool changed it",
 }
 

@@ -60,7 +60,7 @@ def frame_ranges(image: ElfImage) -> NDArray[np.void]:
             return _from_search_table(image, header, count)
         return _walk(image, frame)
     section = next((s for s in image.sections if s.name == ".eh_frame"), None)
-    return _walk(image, section.vaddr) if section else np.zeros(0, FRAME_DTYPE)
+    return _walk(image, section.vaddr, section.size) if section else np.zeros(0, FRAME_DTYPE)
 
 
 def _from_search_table(image: ElfImage, header: int, count: int) -> NDArray[np.void]:
@@ -81,9 +81,10 @@ def _from_search_table(image: ElfImage, header: int, count: int) -> NDArray[np.v
     return _describe(image, entries[:, 1], entries[:, 1] + 4 - back)
 
 
-def _walk(image: ElfImage, frame: int) -> NDArray[np.void]:
-    """All FDEs found by following the records of .eh_frame from its first."""
-    data = image.tail(frame).tobytes()
+def _walk(image: ElfImage, frame: int, size: int | None = None) -> NDArray[np.void]:
+    """All FDEs found by following the records of .eh_frame from its first; `size`: its bytes, where
+    they are known (only crtend.o ends it with zeros)."""
+    data = image.tail(frame)[:size].tobytes()
     fdes, cies = [], []
     position = 0
     while position + 8 <= len(data):

@@ -72,9 +72,10 @@ def load_modules(pid: int, maps: Sequence[Mapping], read: Read) -> list[Module]:
         if mapping.inode and not mapping.path.startswith("/memfd:fentry-"):
             by_file.setdefault((mapping.device, mapping.inode, mapping.path), []).append(mapping)
     modules = []
+    made = [m for m in maps if m.executable and not m.inode and not m.path]
     for parts in by_file.values():
-        if any(m.executable for m in parts):
-            modules += _modules_of(pid, parts, read)
+        if any(m.executable for m in parts) or (made and read(parts[0].start, 4) == b"\x7fELF"):
+            modules += _modules_of(pid, parts, made, read)
     modules += [m for mapping in maps if mapping.path == "[vdso]" for m in _vdso(mapping, read)]
     return sorted(modules, key=lambda module: module.base)
 
@@ -106,21 +107,25 @@ def short_name(name: str) -> str:
     return _VERSION.sub("", name) or name
 
 
-def _modules_of(pid: int, parts: list[Mapping], read: Read) -> list[Module]:
+def _modules_of(pid: int, parts: list[Mapping], made: list[Mapping], read: Read) -> list[Module]:
     # One file may be mapped as a module more than once, and also as mere data: each mapping is
     # tried as the first of a module, and is one if all code then lies where the headers say.
     image = _from_file(pid, parts[0])
     modules = []
     for first in parts:
         try:
-            modules += _module(first, parts, image, read)
+            modules += _module(first, parts, made, image, read)
         except BadInput:
             continue
     return modules
 
 
 def _module(
-    first: Mapping, parts: list[Mapping], image: ElfImage | None, read: Read
+    first: Mapping,
+    parts: list[Mapping],
+    made: list[Mapping],
+    image: ElfImage | None,
+    read: Read,
 ) -> list[Module]:
     name = os.path.basename(first.path_undeleted)
     if image is None:
@@ -133,8 +138,10 @@ def _module(
     bias = first.start - image.low
     top = bias + max(s.vaddr + s.memory_size for s in loads)
     own = [m for m in parts if first.start <= m.start < top]
+    code = [s for s in loads if s.flags & PF_X]
+    # A program may have moved its code to memory of its own (huge pages).
     text = [m for m in own if m.executable]
-    if not text or not all(_is_mapped(s, bias, text) for s in loads if s.flags & PF_X):
+    if not code or not all(_is_mapped(s, bias, text) or _is_made(s, bias, made) for s in code):
         return []
     if image.memory_bias is not None or not _is_in_memory(image, bias, read):
         image = _from_memory(own, read)
@@ -145,11 +152,15 @@ def _module(
             short_name(name),
             first.start,
             bias,
-            text[0].start,
-            text[-1].end,
+            (bias + code[0].vaddr) // _PAGE * _PAGE,
+            -(-(bias + code[-1].vaddr + code[-1].memory_size) // _PAGE) * _PAGE,
             image,
         )
     ]
+
+
+def _is_made(segment: Segment, bias: int, made: list[Mapping]) -> bool:
+    return any(m.start <= bias + segment.vaddr < m.end for m in made)
 
 
 def _is_mapped(segment: Segment, bias: int, text: list[Mapping]) -> bool:

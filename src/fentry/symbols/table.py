@@ -66,6 +66,15 @@ class SymbolTable:
                 return also[0]
         return functions.names[row]
 
+    def other_names(self, ip: int) -> list[str]:
+        """What else the function that begins at `ip` is called: aliases, folded functions."""
+        i = int(np.searchsorted(self._ip, np.uint64(ip)))
+        module, row = self.modules[int(self._module[i])], int(self._row[i])
+        functions = module.image.functions
+        names = [functions.names[row], *functions.aliases.get(row, ()), *self._also.get(ip, ())]
+        shown = demangle(self.name_of(module, row))
+        return [name for name in dict.fromkeys(map(demangle, names)) if name != shown]
+
     def match(self, pattern: str) -> NDArray[np.uint64]:
         """The ips of functions that a word of a filter means: uint64[n] sorted.
 
