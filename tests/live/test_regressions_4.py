@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.support import tracing
 from tests.support.build import build
-from tests.support.compiled import compile_c
+from tests.support.compiled import assemble, compile_c
 
 from fentry.errors import LockError, StopTimeout
 from fentry.session import Session, attach
@@ -118,6 +118,66 @@ def test_rows_of_the_library_before_are_not_those_of_the_next(tmp_path: Path) ->
         assert session.foreign == ()
         assert swap.say("c") == "7"
         assert swap.say(f"o {swap.one}") == first
+        assert swap.say("c") == "6"
+
+
+MOVES = "mov %rcx,%rcx; mov %rdx,%rdx; mov %rsi,%rsi; mov %rdi,%rdi;"  # 12 bytes
+BUILD = """
+.macro function name
+.globl \\name
+.type \\name,@function
+\\name: .cfi_startproc
+.endm
+.macro end name
+.cfi_endproc
+.size \\name,.-\\name
+.endm
+.text
+.fill 300, 1, 0
+function big
+    {MOVES} {MOVES} mov $1,%r8d; mov %r8d,%r8d; {MOVES} lea 1(%rdi),%rax; ret
+end big
+function tiny
+    xor %eax,%eax; ret
+end tiny
+.fill 300, 1, 0
+function plug
+    sub $8,%rsp; call tiny; call big; call enter; add $8,%rsp; ret
+end plug
+function enter
+    mov %rsi,%rsi; mov %rsi,%rsi; {ENTER}; ret; nop; nop; nop; nop
+end enter
+""".replace("{MOVES}", MOVES)
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_another_build_of_a_library_in_its_place_gets_carriers_of_its_own(
+    tmp_path: Path, traced: bool
+) -> None:
+    # The second one enters what was a carrier of the first; entries and names are the same.
+    builds = [
+        assemble(tmp_path, BUILD.replace("{ENTER}", enter), name=f"build{number}.so")
+        for number, enter in enumerate(("lea 1(%rdi),%rax", "jmp big + 45"))
+    ]
+    link = tmp_path / "libplug.so"
+    with swapping(tmp_path) as swap:
+        link.symlink_to(builds[0])
+        first = swap.say(f"o {link}")
+        with attach(swap.pid) as session:
+            ops = session.register(tracing.counting("*!tiny"))
+            assert session.functions.table.carrier[ops.members].tolist() == [10]
+            assert swap.say("c") == "6"
+            if not traced:
+                session.unregister(ops)
+            link.unlink()
+            link.symlink_to(builds[1])
+            assert swap.say(f"o {link}") == first
+            if traced:
+                session.follow_modules()
+            else:
+                ops = session.register(tracing.counting("*!tiny"))
+            assert swap.say("c") == swap.say("c") == "6"
+            assert tracing.counted(session, ops)["tiny"] == 2
         assert swap.say("c") == "6"
 
 

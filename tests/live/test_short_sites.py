@@ -122,7 +122,14 @@ def test_breakpoints_over_a_carrier_keep_what_it_leads_to(account: Account) -> N
             session.register(tracing.counting("f_tiny"))
             table = session.functions.table
             (row,) = session.functions.match(("f_tiny",), ()).nonzero()[0]
-            place = int(table.hole[row]) - 5 if over == "carrier" else int(table.patch[row])
+            places = {
+                "carrier": int(table.hole[row]) - 5,
+                "in the carrier's jump": int(table.hole[row]) - 3,
+                "hole": int(table.hole[row]),
+                "in the hole": int(table.hole[row]) + 2,
+                "entry": int(table.patch[row]),
+            }
+            place = places[over]
             memory = Path(f"/proc/{target.pid}/mem")
             with memory.open("r+b", buffering=0) as file:
                 file.seek(place)
@@ -130,10 +137,11 @@ def test_breakpoints_over_a_carrier_keep_what_it_leads_to(account: Account) -> N
                 file.seek(place)
                 file.write(b"\xcc")
                 session.close()
+                assert session.foreign != ()
                 file.seek(place)
                 file.write(first)
 
-        for over in ("carrier", "entry"):
+        for over in ("carrier", "in the carrier's jump", "hole", "in the hole", "entry"):
             account.run(controller, over)
             target.go()
             target.await_calls("f_tiny", 1000)

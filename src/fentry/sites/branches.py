@@ -50,6 +50,10 @@ class Candidates:
     opcode: NDArray[np.uint8]
     target: NDArray[np.int64]
 
+    def only(self, which: NDArray[np.bool_]) -> Candidates:
+        """Those of `which`: bool[n]."""
+        return Candidates(self.source[which], self.opcode[which], self.target[which])
+
 
 @dataclass(frozen=True, slots=True)
 class Flow:

@@ -17,11 +17,20 @@ from numpy.typing import NDArray
 
 from fentry.sites.branches import Branches, Flow
 from fentry.sites.prologue import LONGEST_WINDOW, prologue_window
-from fentry.sites.site import FARTHEST_AHEAD, FARTHEST_BACK, PAGE_SIZE, PATCH_SIZE, SHORT_SIZE
+from fentry.sites.site import (
+    FARTHEST_AHEAD,
+    FARTHEST_BACK,
+    PAGE_SIZE,
+    PATCH_SIZE,
+    SHORT_SIZE,
+    Reason,
+)
 from fentry.symbols.elf import ElfImage
 from fentry.x86.relocate import ends_flow
 
 CARRIER_SIZE = 2 * PATCH_SIZE
+_LEA = 0x8D
+_POSSIBLE = (Reason.NONE, Reason.COLD, Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT)
 _LONGEST_INSTRUCTION = 15
 _MOST_NESTED = 16  # functions that lie within each other
 _TRAPS = (FlowControl.EXCEPTION, FlowControl.INTERRUPT)
@@ -75,7 +84,7 @@ class Carriers:
         low, high = _reach(patch)
         found = [
             carrier
-            for row in rows_near(self._image, patch)
+            for row in _rows_near(self._image, patch)
             if self._eligible[row]
             for carrier in self._in_function(row, low, high)
         ]
@@ -107,7 +116,47 @@ class Carriers:
                 yield carrier
 
 
-def rows_near(image: ElfImage, patch: int) -> range:
+def eligible(
+    image: ElfImage, branches: Branches, reasons: NDArray[np.uint8], patches: list[int]
+) -> NDArray[np.bool_]:
+    """Which functions near the patches may have instructions moved from their middle: bool[n].
+
+    They are described by one frame without landing pads; nothing in data or code names their
+    insides; no computed jumps, of their own or of those whose parts they are. `reasons`: Reason of
+    each function.
+    """
+    functions = image.functions
+    chosen = np.zeros(len(reasons), bool)
+    for row in sorted({row for patch in patches for row in _rows_near(image, patch)}):
+        chosen[row] = (
+            reasons[row] in _POSSIBLE
+            and _has_plain_frame(image, row)
+            and _may_carry(branches.flow(row))
+            and not _is_named(image, row)
+        )
+    parts = reasons == Reason.COLD
+    wanted = branches.blank()
+    for row in np.flatnonzero(chosen).tolist():
+        flow = branches.flow(row)
+        start = flow.start - branches.low
+        wanted[start + (not parts[row]) : start + flow.size] = True
+    found = branches.candidates_into(wanted)
+    made = found.opcode == _LEA
+    for _, target in branches.confirmed(found.only(made)):
+        chosen[functions.containing(target)] = False
+    owners: dict[int, set[int]] = {}
+    at = np.searchsorted(functions.rows["vaddr"], found.target.astype(np.uint64), "right") - 1
+    for source, target in branches.confirmed(found.only(~made & parts[np.maximum(at, 0)])):
+        owners.setdefault(functions.containing(target), set()).add(functions.containing(source))
+    for row in np.flatnonzero(chosen & parts).tolist():
+        own = owners.get(row, set()) - {row}
+        chosen[row] = any(one >= 0 and not parts[one] for one in own) and all(
+            one >= 0 and _may_carry(branches.flow(one)) for one in own
+        )
+    return chosen
+
+
+def _rows_near(image: ElfImage, patch: int) -> range:
     """The functions, by number, that may have code in reach of a short jump at `patch`."""
     low, high = _reach(patch)
     starts = image.functions.rows["vaddr"]
@@ -115,18 +164,29 @@ def rows_near(image: ElfImage, patch: int) -> range:
     return range(first, int(np.searchsorted(starts, high, "right")))
 
 
-def may_carry(flow: Flow) -> bool:
-    """Whether the decode of a function tells all about it: one line of code, no computed jump, and
-    no address made of an instruction (as of a restartable sequence: rseq(2))."""
-    ips = [instruction.ip for instruction in flow.instructions]
-    if not flow.trusted or flow.jumps or any(a >= b for a, b in pairwise(ips)):
+def _has_plain_frame(image: ElfImage, row: int) -> bool:
+    # Whether one frame without landing pads describes the whole function, and no other begins in
+    # it.
+    frames, entry = image.frames, image.functions.rows["vaddr"][row]
+    at = int(np.searchsorted(frames["start"], entry))
+    if at == len(frames) or frames["start"][at] != entry or frames["catches"][at]:
         return False
-    return not any(
-        instruction.mnemonic == Mnemonic.LEA
-        and instruction.is_ip_rel_memory_operand
-        and flow.start < instruction.ip_rel_memory_address < flow.start + flow.size
-        for instruction in flow.instructions
-    )
+    end = image.functions.ends[row]
+    beyond = at + 1 == len(frames) or bool(frames["start"][at + 1] >= end)
+    return beyond and bool(entry + frames["size"][at] >= end)
+
+
+def _is_named(image: ElfImage, row: int) -> bool:
+    # Whether data holds an address inside of a function.
+    pointers, entry = image.code_pointers, image.functions.rows["vaddr"][row]
+    first, last = np.searchsorted(pointers, (entry + np.uint64(1), image.functions.ends[row]))
+    return bool(last > first)
+
+
+def _may_carry(flow: Flow) -> bool:
+    # Whether the decode of a function tells all about it: one line of code, no computed jump.
+    ips = [instruction.ip for instruction in flow.instructions]
+    return flow.trusted and not flow.jumps and all(a < b for a, b in pairwise(ips))
 
 
 def _reach(patch: int) -> tuple[int, int]:

@@ -8,14 +8,13 @@ something other than its first instruction enters the bytes to be replaced.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple
 
 import numpy as np
 from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register
 from numpy.typing import NDArray
 
 from fentry.sites.branches import Branches, Candidates
-from fentry.sites.carriers import Carrier, Carriers, may_carry, rows_near
+from fentry.sites.carriers import Carrier, Carriers, eligible
 from fentry.sites.holes import Holes
 from fentry.sites.jumps import JumpCheck
 from fentry.sites.nop import ENDBR64, is_nop_site
@@ -269,7 +268,9 @@ class _Search:
         taken = self.branches.blank()
         for start, size in self._replaced(rows):
             taken[start - low : start - low + size] = True
-        carriers = Carriers(self.image, self.branches, self._may_carry(rows), taken)
+        patches = self.rows["patch"][rows].tolist()
+        may_carry = eligible(self.image, self.branches, self.rows["reason"], patches)
+        carriers = Carriers(self.image, self.branches, may_carry, taken)
         offered = {row: carriers.near(int(self.rows["patch"][row])) for row in rows}
         wanted = self.branches.blank()
         for places in offered.values():
@@ -285,64 +286,6 @@ class _Search:
                     found[row] = place
                     break
         return found
-
-    def _may_carry(self, rows: list[int]) -> NDArray[np.bool_]:
-        # Functions near these whose instructions may be moved from their middle: described by one
-        # frame without landing pads; nothing in data or code names their insides; no computed
-        # jumps, of their own or of whose part they are.
-        near = sorted({other for row in rows for other in rows_near(self.image, self._at(row))})
-        reasons = (Reason.NONE, Reason.COLD, Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT)
-        eligible = np.zeros(len(self.rows), bool)
-        for row in near:
-            eligible[row] = (
-                self.rows["reason"][row] in reasons
-                and self._has_plain_frame(row)
-                and may_carry(self.branches.flow(row))
-                and not self._is_named(row)
-            )
-        parts = self._parts()
-        wanted = self.branches.blank()
-        for row in np.flatnonzero(eligible).tolist():
-            flow = self.branches.flow(row)
-            start = flow.start - self.branches.low
-            wanted[start + (not parts[row]) : start + flow.size] = True
-        found = self.branches.candidates_into(wanted)
-        kept = (found.opcode == _LEA) | parts[self._rows_of(found.target)]
-        chosen = Candidates(*(column[kept] for column in astuple(found)))
-        owners: dict[int, set[int]] = {}
-        for source, target in self.branches.confirmed(chosen):
-            row = self.functions.containing(target)
-            if self.image.read(source, 1) == bytes([_LEA]):
-                eligible[row] = False
-            owners.setdefault(row, set()).add(self.functions.containing(source))
-        for row in np.flatnonzero(eligible & parts).tolist():
-            own = owners.get(row, set()) - {row}
-            eligible[row] = any(one >= 0 and not parts[one] for one in own) and all(
-                one >= 0 and may_carry(self.branches.flow(one)) for one in own
-            )
-        return eligible
-
-    def _rows_of(self, vaddrs: NDArray[np.int64]) -> NDArray[np.int64]:
-        # The last function that begins at or before each address.
-        found = np.searchsorted(self.rows["entry"], vaddrs.astype(np.uint64), side="right") - 1
-        return np.maximum(found, 0)
-
-    def _has_plain_frame(self, row: int) -> bool:
-        # Whether one frame without landing pads describes the whole function, and no other begins
-        # in it.
-        frames, entry = self.image.frames, self.rows["entry"][row]
-        at = int(np.searchsorted(frames["start"], entry))
-        if at == len(frames) or frames["start"][at] != entry or frames["catches"][at]:
-            return False
-        end = self.functions.ends[row]
-        beyond = at + 1 == len(frames) or bool(frames["start"][at + 1] >= end)
-        return beyond and bool(entry + frames["size"][at] >= end)
-
-    def _is_named(self, row: int) -> bool:
-        # Whether data holds an address inside of a function.
-        pointers, start = self.image.code_pointers, self.rows["entry"][row]
-        first, last = np.searchsorted(pointers, (start + np.uint64(1), self.functions.ends[row]))
-        return bool(last > first)
 
     def _at(self, row: int) -> int:
         return int(self.rows["patch"][row])
@@ -397,7 +340,7 @@ class _Search:
         named |= np.isin(self.rows["entry"], self.image.code_pointers)
         words = {target for _, target in self.branches.words_naming(wanted)}
         named |= np.isin(self.rows["entry"], np.array(sorted(words), np.uint64))
-        jumps = Candidates(*(column[~by_reference] for column in astuple(found)))
+        jumps = found.only(~by_reference)
         jumped: dict[int, set[int]] = {}
         for source, target in self.branches.confirmed(jumps):
             home = self.functions.containing(source)
