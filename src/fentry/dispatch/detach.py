@@ -248,7 +248,8 @@ def _widths(sites: Rows) -> NDArray[np.int64]:
 def _patches(sites: Rows) -> NDArray[np.uint64]:
     # Where the sites lie. One that crosses a page is none of ours: the registry is damaged.
     patch = sites["patch"].astype(np.uint64)
-    if (patch % np.uint64(PAGE_BYTES) > np.uint64(PAGE_BYTES - POKE_BYTES)).any():
+    last = np.uint64(PAGE_BYTES) - _widths(sites).astype(np.uint64)
+    if (patch % np.uint64(PAGE_BYTES) > last).any():
         raise _crossing()
     return patch
 

@@ -40,6 +40,8 @@ _PLT_STARTS = (bytes.fromhex("ff25"), bytes.fromhex("f2ff25"), bytes.fromhex("ff
 _JUMPS = frozenset((FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH))
 # What gcc and clang align functions to at -O2, and never parts of them.
 _FUNCTION_ALIGNMENT = 16
+# What two bytes instead of five may do away with.
+_SHORTENED = (Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT, Reason.PAGE)
 _CALL = 0xE8
 _LEA = 0x8D
 
@@ -213,11 +215,11 @@ class _Search:
         behind the two bytes runs as before.
         """
         reasons = self.rows["reason"]
-        chosen = np.isin(reasons, (Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT))
+        chosen = np.isin(reasons, _SHORTENED)
         ends = self.rows["entry"] + self.functions.rows["size"]
         after = np.append(self.rows["entry"][1:], np.uint64(2**64 - 1))
         chosen &= np.minimum(ends, after) >= self.rows["patch"] + np.uint64(SHORT_SIZE)
-        chosen &= self.rows["patch"] % PAGE_SIZE + PATCH_SIZE <= PAGE_SIZE  # five bytes are read
+        chosen &= self.rows["patch"] % PAGE_SIZE + SHORT_SIZE <= PAGE_SIZE
         rows = np.flatnonzero(chosen & (self.rows["kind"] != SiteKind.NOP))
         windows = {row: self._short_window(row) for row in rows.tolist()}
         self.short = {row: w for row, w in windows.items() if w.kind != SiteKind.REFUSED}
@@ -230,8 +232,7 @@ class _Search:
         After the cold parts are known: what is one of them has computed jumps of its owner's.
         """
         reasons = self.rows["reason"]
-        kept = (Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT)
-        rows = [row for row in self.short if reasons[row] in kept]
+        rows = [row for row in self.short if reasons[row] in _SHORTENED]
         carriers = self._unreached_carriers(rows)
         self._accept_short({r: (c.hole, c.vaddr, c.window) for r, c in carriers.items()})
 

@@ -1,7 +1,7 @@
 """The only writer of the target's text (text_poke): verify, write, read back, or roll back whole.
 
-All threads are stopped.  A site's five bytes never cross a page; writes begin at a page and end
-inside one, because the kernel copies /proc/PID/mem writes in pieces counted from the start of
+All threads are stopped.  The bytes that are replaced never cross a page; writes begin at a page and
+end inside one, because the kernel copies /proc/PID/mem writes in pieces counted from the start of
 the buffer and cut at page ends: a writer killed meanwhile leaves whole pieces.
 """
 
@@ -104,8 +104,12 @@ def poke(
     Raises SiteReadError, SiteMismatchError (nothing was written), SiteWriteError (all sites were
     put back).
     """
+    widths = np.full(len(addresses), POKE_BYTES) if widths is None else widths
+    ends = addresses + widths.astype(np.uint64)
+    if (addresses // np.uint64(PAGE_BYTES) != (ends - np.uint64(1)) // np.uint64(PAGE_BYTES)).any():
+        raise ValueError("a site crosses a page")
     runs = list(_runs(memory, addresses))
-    mask = _first(np.full(len(addresses), POKE_BYTES) if widths is None else widths)
+    mask = _first(widths)
     for members, start, text in runs:
         offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
         found = text[offsets[:, None] + np.arange(POKE_BYTES)]
@@ -129,6 +133,8 @@ def poke(
             offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
             places, written = offsets[:, None] + np.arange(POKE_BYTES), mask[members]
             changed[places[written]] = wanted[members][written]
+            last = int(ends[members].max()) - start  # what was read behind it is left alone
+            changed, text = changed[:last], text[:last]
             done.append((start, text))
             memory.write(start, changed.tobytes())
             if memory.read(start, len(changed)) != changed.tobytes():
@@ -160,8 +166,6 @@ def _runs(
     if not len(addresses):
         return
     pages = addresses // np.uint64(PAGE_BYTES)
-    if (pages != (addresses + np.uint64(POKE_BYTES - 1)) // np.uint64(PAGE_BYTES)).any():
-        raise ValueError("a site crosses a page")
     order = np.argsort(addresses, kind="stable")
     jumps = np.flatnonzero(np.diff(pages[order].astype(np.int64)) > 1) + 1
     for members in np.split(order, jumps):
