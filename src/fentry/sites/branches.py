@@ -59,14 +59,15 @@ class Candidates:
 class Flow:
     """A linear decode of one function; addresses are vaddrs.
 
-    `targets`: where its direct branches and the lea's of its code go -> the instruction.
+    `targets`: where its direct branches and the lea's of its code go -> (start, end) of each that
+    goes there.
     `trusted`: see the module. `jumps`: numbers of computed jumps in `instructions`.
     """
 
     start: int
     size: int
     instructions: list[Instruction]
-    targets: dict[int, int]
+    targets: dict[int, list[tuple[int, int]]]
     jumps: list[int]
     trusted: bool
 
@@ -107,8 +108,10 @@ class Branches:
             flow = self.flow(row)
             if not flow.trusted:
                 yield source, target
-            elif target in flow.targets:
-                yield flow.targets[target], target
+            else:
+                for ip, end in flow.targets.get(target, ()):
+                    if ip <= source < end:  # not another instruction that leads there as well
+                        yield ip, target
 
     def flow(self, row: int) -> Flow:
         """The decode of function number `row`."""
@@ -230,7 +233,7 @@ def _decode(code: bytes, start: int, size: int) -> Flow:
     """The instructions in line from `start`, and from each branch target between two of them."""
     instructions = list(Decoder(64, code, ip=start))
     boundaries = {instruction.ip for instruction in instructions}
-    targets: dict[int, int] = {}
+    targets: dict[int, list[tuple[int, int]]] = {}
     jumps: list[int] = []
     valid = len(code) == size and bool(instructions)
     position = 0
@@ -247,7 +250,10 @@ def _decode(code: bytes, start: int, size: int) -> Flow:
 
 
 def _scan(
-    instructions: list[Instruction], position: int, targets: dict[int, int], jumps: list[int]
+    instructions: list[Instruction],
+    position: int,
+    targets: dict[int, list[tuple[int, int]]],
+    jumps: list[int],
 ) -> tuple[list[int], bool]:
     """Adds what instructions[position:] reach; their branch targets, and if all are valid."""
     inner = []
@@ -257,10 +263,11 @@ def _scan(
         flow = instruction.flow_control
         if flow == FlowControl.NEXT:
             if instruction.mnemonic == Mnemonic.LEA and instruction.is_ip_rel_memory_operand:
-                targets.setdefault(instruction.ip_rel_memory_address, instruction.ip)
+                place = instruction.ip_rel_memory_address
+                targets.setdefault(place, []).append((instruction.ip, instruction.next_ip))
         elif flow in _BRANCHES:
             target = instruction.near_branch_target
-            targets.setdefault(target, instruction.ip)
+            targets.setdefault(target, []).append((instruction.ip, instruction.next_ip))
             inner.append(target)
         elif flow == FlowControl.INDIRECT_BRANCH:
             jumps.append(number)

@@ -21,7 +21,7 @@ from fentry.sites.find import analyse
 from fentry.sites.site import SITE_DTYPE, ModuleSites, Reason, refuse_all
 from fentry.symbols.module import Module
 
-ANALYSIS_VERSION = 14
+ANALYSIS_VERSION = 15
 
 _CHECKSUM_BYTES = 32
 
