@@ -164,7 +164,8 @@ def test_a_process_that_is_not_dumpable(account: Account, folder: Path) -> None:
         ("f_loop_at_one", 5, "none of the 1 functions that match can be traced"),
         ("nosuchmodule!f_plain", 5, "no function matches 'nosuchmodule!f_plain'"),
         ("libc!", 2, "malformed pattern"),
-        ("!f_plain", 2, "malformed pattern"),
+        ("!", 2, "malformed pattern"),
+        ("re:f_(", 2, "malformed pattern"),
         ("f_[abc", 2, "malformed pattern"),
     ],
 )
