@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import click
@@ -34,6 +34,7 @@ class Listed:
     ip: int
     reason: str
     also: tuple[str, ...] = ()
+    blocker: int | None = None  # the address of what is in the way
 
 
 @click.command(name="list")
@@ -86,11 +87,13 @@ def _line(one: Listed, as_json: bool, indexed: bool) -> str:
                 "ip": one.ip,
                 "traceable": not one.reason,
                 "reason": one.reason,
+                "blocker": one.blocker,
             }
         )
     number = f"{one.index or '-':>7} " if indexed else ""
     names = ", ".join((one.name, *one.also))
-    return f"{number}{one.module}!{names}" + (f"\t{one.reason}" if one.reason else "")
+    at = f" (0x{one.blocker:x})" if one.blocker is not None else ""
+    return f"{number}{one.module}!{names}" + (f"\t{one.reason}{at}" if one.reason else "")
 
 
 def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
@@ -98,7 +101,9 @@ def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
     try:
         functions = Functions(pid, target)
         functions.analyse()
-        yield from _rows(functions.modules, functions.table, functions.symbols, patterns)
+        yield from _rows(
+            functions.modules, functions.table, functions.symbols, patterns, functions.blockers
+        )
     finally:
         target.close()
 
@@ -107,12 +112,17 @@ def _of_file(path: str, patterns: tuple[str, ...]) -> Iterator[Listed]:
     if not os.path.isfile(path):
         raise BadInput(f"no such file: {path}", remedy="-p PID for a process")
     module = module_of_file(path, open_image(path))
-    table = SiteTable.build([(0, analyse(module.image))])
-    yield from _rows([module], table, SymbolTable([module]), patterns)
+    found = analyse(module.image)
+    table = SiteTable.build([(0, found)])
+    yield from _rows([module], table, SymbolTable([module]), patterns, found.blockers)
 
 
 def _rows(
-    modules: list[Module], table: SiteTable, symbols: SymbolTable, patterns: tuple[str, ...]
+    modules: list[Module],
+    table: SiteTable,
+    symbols: SymbolTable,
+    patterns: tuple[str, ...],
+    blockers: Mapping[int, int],
 ) -> Iterator[Listed]:
     def match(pattern: Pattern) -> NDArray[np.bool_]:
         found = np.zeros(len(table), np.bool_)
@@ -135,4 +145,6 @@ def _rows(
         reason = reasons[int(table.reason[i])].text if refused else ""
         number = None if refused else int(index[i])
         also = tuple(symbols.other_names(ip))
-        yield Listed(number, modules[int(table.module[i])].name, name, ip, reason, also)
+        blocker = blockers.get(ip) if refused else None
+        module = modules[int(table.module[i])].name
+        yield Listed(number, module, name, ip, reason, also, blocker)

@@ -35,6 +35,7 @@ class Functions:
         found = load_modules(pid, maps, target.memory.read_some)
         self.modules: list[Module] = [module for module in found if _has_functions(module)]
         self.code = code_of(maps)
+        self.blockers: dict[int, int] = {}  # ip of a refused function -> what is in the way
         self._shared = [(m.start, m.end) for m in maps if m.executable and m.shared]
         loaded = {module.key for module in self.modules}
         known = before.loaded_keys if before else loaded
@@ -78,7 +79,9 @@ class Functions:
         wanted = self.table.module if chosen is None else self.table.module[chosen]
         for number in self._pending.intersection(np.unique(wanted).tolist()):
             module = self.modules[number]
-            self.table.fill(number, module.bias, analyse_cached(module))
+            found = analyse_cached(module)
+            self.table.fill(number, module.bias, found)
+            self.blockers |= {e + module.bias: at + module.bias for e, at in found.blockers.items()}
             self._pending.discard(number)
         self._refuse_shared()
 
