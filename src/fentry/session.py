@@ -55,7 +55,7 @@ from fentry.trampolines.body import Body, CountBody, Traits
 BUFFER_BYTES = 8 << 20
 COUNT_SLOTS = 8
 
-_SPARE_SITES = 1 << 16  # of libraries that are loaded later; memory that is not touched
+_SPARE_SITES = 1 << 15  # of libraries that are loaded later; memory that is not touched
 _MOST_LOOKS = 8  # at modules that come and go meanwhile
 
 
