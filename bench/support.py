@@ -238,6 +238,11 @@ def fentry(*words: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment in which `fentry()` finds the checkout."""
+    """The environment in which `fentry()` finds the checkout.
+
+    Modules are compiled once, as an installed package has them, whatever the shell says.
+    """
     path = f"{CHECKOUT / 'src'}:{os.environ.get('PYTHONPATH', '')}"
-    return {**os.environ, "PYTHONPATH": path}
+    others = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    compiled = f"{tempfile.gettempdir()}/fentry-bench-{os.getuid()}"
+    return {"PYTHONPYCACHEPREFIX": compiled, **others, "PYTHONPATH": path}

@@ -13,9 +13,6 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
 from fentry.errors import AttachError, BadInput, TargetGone
 from fentry.process import ptrace
 from fentry.process.gates import may_ptrace_anyone
@@ -203,6 +200,9 @@ def _auxv(pid: int) -> dict[int, int]:
 
 def _linker_symbols(pid: int, base: int) -> tuple[int, int]:
     # Addresses of _dl_debug_state and of r_debug's r_state in the dynamic linker at `base`.
+    from elftools.elf.elffile import ELFFile  # slow to import, and for started commands only
+    from elftools.elf.sections import SymbolTableSection
+
     found = {"_dl_debug_state": 0, "_r_debug": 0}
     path = _path_at(pid, base)
     try:

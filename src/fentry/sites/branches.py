@@ -12,6 +12,7 @@ it has every instruction that direct flow reaches. It is trusted if all of it is
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,8 @@ _BRANCHES = frozenset(
     )
 )
 
+_NEXT, _COMPUTED = FlowControl.NEXT, FlowControl.INDIRECT_BRANCH
+_EXCEPTION, _MNEMONIC_LEA = FlowControl.EXCEPTION, Mnemonic.LEA
 _IMMEDIATES = frozenset((OpKind.IMMEDIATE32, OpKind.IMMEDIATE64, OpKind.IMMEDIATE32TO64))
 
 
@@ -163,10 +166,13 @@ class Branches:
             words = np.ndarray(len(code) - 3, "<u4", code, strides=(1,))
             at = np.flatnonzero((words >= self.low) & (words < self.high))
             at = at[wanted[words[at].astype(np.int64) - self.low]]
+            found: dict[int, list[tuple[int, int]]] = {}
             for source, word in zip((at + start).tolist(), words[at].tolist(), strict=True):
-                row = self._image.functions.containing(source)
-                if row < 0 or _holds(self.flow(row), source, word):
-                    yield source, word
+                found.setdefault(self._image.functions.containing(source), []).append(
+                    (source, word)
+                )
+            for row, pairs in found.items():
+                yield from pairs if row < 0 else _held(self.flow(row), pairs)
 
     @cached_property
     def _codes(self) -> list[tuple[int, NDArray[np.uint8]]]:
@@ -216,17 +222,24 @@ class Branches:
         return source[hit], opcode[hit], target[hit]
 
 
-def _holds(flow: Flow, source: int, word: int) -> bool:
-    """Whether an instruction around `source` has the word as immediate or displacement."""
-    return not flow.trusted or any(
-        word == instruction.memory_displacement
-        or any(
-            instruction.op_kind(number) in _IMMEDIATES and instruction.immediate(number) == word
-            for number in range(instruction.op_count)
-        )
-        for instruction in flow.instructions
-        if instruction.ip <= source < instruction.next_ip
-    )
+def _held(flow: Flow, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Of (source, word), sorted by source, those that an instruction around the source has as
+    immediate or displacement, or that cannot be dismissed."""
+    if not flow.trusted:
+        return pairs
+    sources = [source for source, _ in pairs]
+    found = set()
+    for instruction in flow.instructions:
+        ip, end = instruction.ip, instruction.next_ip
+        for number in range(bisect_left(sources, ip), bisect_left(sources, end)):
+            word = pairs[number][1]
+            if word == instruction.memory_displacement or any(
+                instruction.op_kind(operand) in _IMMEDIATES
+                and instruction.immediate(operand) == word
+                for operand in range(instruction.op_count)
+            ):
+                found.add(number)
+    return [pairs[number] for number in sorted(found)]
 
 
 def _decode(code: bytes, start: int, size: int) -> Flow:
@@ -261,17 +274,17 @@ def _scan(
     for number in range(position, len(instructions)):
         instruction = instructions[number]
         flow = instruction.flow_control
-        if flow == FlowControl.NEXT:
-            if instruction.mnemonic == Mnemonic.LEA and instruction.is_ip_rel_memory_operand:
+        if flow == _NEXT:
+            if instruction.mnemonic == _MNEMONIC_LEA and instruction.is_ip_rel_memory_operand:
                 place = instruction.ip_rel_memory_address
                 targets.setdefault(place, []).append((instruction.ip, instruction.next_ip))
         elif flow in _BRANCHES:
             target = instruction.near_branch_target
             targets.setdefault(target, []).append((instruction.ip, instruction.next_ip))
             inner.append(target)
-        elif flow == FlowControl.INDIRECT_BRANCH:
+        elif flow == _COMPUTED:
             jumps.append(number)
-        elif flow == FlowControl.EXCEPTION and instruction.is_invalid:
+        elif flow == _EXCEPTION and instruction.is_invalid:
             valid = False
     return inner, valid
 

@@ -1,29 +1,20 @@
-"""The analysis of a module, kept on disk by build-id: it never changes for the same file.
-
-The folder is $FENTRY_CACHE, or fentry in $XDG_CACHE_HOME or ~/.cache.  A file there is believed
-only if its checksum is right; what cannot be read or written is done without.
-"""
+"""The analysis of a module, kept on disk: symbols/keep.py."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import gc
 import io
-import os
-import tempfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.sites.find import analyse
 from fentry.sites.site import SITE_DTYPE, ModuleSites, Reason, refuse_all
+from fentry.symbols.elf import ElfImage
+from fentry.symbols.keep import kept, store
 from fentry.symbols.module import Module
 
 ANALYSIS_VERSION = 15
-
-_CHECKSUM_BYTES = 32
 
 
 def analyse_cached(module: Module) -> ModuleSites:
@@ -33,35 +24,19 @@ def analyse_cached(module: Module) -> ModuleSites:
         return refuse_all(rows["vaddr"], rows["size"], Reason.VDSO)
     build_id = module.image.build_id
     if not build_id or module.image.memory_bias is not None:
-        return analyse(module.image)
+        return _analyse(module.image)
     names = zlib.crc32(rows.tobytes())  # debug files come and go
     name = f"{build_id}-{module.image.size}-{names:08x}-v{ANALYSIS_VERSION}.sites"
-    path = cache_folder() / name
-    found = _load(path)
+    found = _load(name)
     if found is None:
-        found = analyse(module.image)
-        _store(path, found)
+        found = _analyse(module.image)
+        _store(name, found)
     return found
 
 
-def cache_folder() -> Path:
-    """Where analyses are kept."""
-    named = os.environ.get("FENTRY_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "fentry"
-
-
-def _load(path: Path) -> ModuleSites | None:
-    try:
-        if path.stat().st_uid != os.geteuid():
-            return None  # somebody else's word on where to patch
-        content = path.read_bytes()
-    except OSError:
-        return None
-    body = content[_CHECKSUM_BYTES:]
-    if hashlib.sha256(body).digest() != content[:_CHECKSUM_BYTES]:
+def _load(name: str) -> ModuleSites | None:
+    body = kept(name)
+    if body is None:
         return None
     try:
         stream = io.BytesIO(body)
@@ -74,14 +49,23 @@ def _load(path: Path) -> ModuleSites | None:
     return ModuleSites(sites, dict(zip(keys, values, strict=True)))
 
 
-def _store(path: Path, found: ModuleSites) -> None:
+def _store(name: str, found: ModuleSites) -> None:
     stream = io.BytesIO()
     np.save(stream, found.sites)
     np.save(stream, np.array(list(found.blockers), np.uint64))
     np.save(stream, np.array(list(found.blockers.values()), np.uint64))
-    body = stream.getvalue()
-    with contextlib.suppress(OSError):  # no cache is no error: the next attach analyses again
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(body).digest() + body)
-        os.replace(file.name, path)
+    store(name, stream.getvalue())
+
+
+def _analyse(image: ElfImage) -> ModuleSites:
+    from fentry.sites.find import analyse  # slow to import, and seldom needed
+
+    # Hundreds of thousands of instructions and not one cycle: looking for some takes a tenth of
+    # the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return analyse(image)
+    finally:
+        if collecting:
+            gc.enable()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-import cxxfilt
-
 from fentry.symbols.rust import demangle_rust
 
 # Parts of a name that contain brackets or spaces themselves; a conversion operator ends where
@@ -29,6 +27,8 @@ def demangle(name: str) -> str:
     rust = demangle_rust(name)
     if rust is not None:
         return rust
+    import cxxfilt  # slow to import, and for programs in C++ only
+
     try:
         return str(cxxfilt.demangle(name))
     except (cxxfilt.Error, UnicodeError):

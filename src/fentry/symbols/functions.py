@@ -6,9 +6,10 @@ Not here: where the image is mapped (module.py), and whether a function can be t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,12 +52,16 @@ _SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
 
 
 class Functions:
-    """FUNCTION_DTYPE rows sorted by vaddr, one an address, and their names, read when asked for."""
+    """FUNCTION_DTYPE rows sorted by vaddr, one an address, and their names, read when asked for.
+
+    `read_names` gives the symbol of each row, anything for those of NO_TABLE: they are named
+    `stem` and how far behind `low` they begin.
+    """
 
     def __init__(
         self,
         rows: NDArray[np.void],
-        strings: list[bytes],
+        read_names: Callable[[], list[str]],
         stem: str,
         low: int,
         aliases: dict[int, list[str]],
@@ -67,7 +72,7 @@ class Functions:
         self.aliases = aliases
         # vaddr of every symbol of code that is not a row: uint64[n] sorted
         self.labels = labels
-        self._strings = strings
+        self._read_names = read_names
         self._stem = stem
         self._low = low
 
@@ -80,15 +85,21 @@ class Functions:
 
         What chooses the code of an STT_GNU_IFUNC symbol is called NAME.resolver.
         """
-        strings, stem, low = self._strings, self._stem, self._low
-        fields = ("table", "name", "vaddr", "resolver")
-        columns = (self.rows[field].tolist() for field in fields)
-        return [
-            f"{stem}+0x{vaddr - low:x}"
-            if table == NO_TABLE
-            else symbol_name(strings[table], name) + (RESOLVER if resolver else "")
-            for table, name, vaddr, resolver in zip(*columns, strict=True)
+        stem, low = self._stem, self._low
+        names = [
+            name + RESOLVER if resolver else name
+            for name, resolver in zip(self.own_names, self.rows["resolver"].tolist(), strict=True)
         ]
+        nameless = np.flatnonzero(self.rows["table"] == NO_TABLE)
+        vaddrs = self.rows["vaddr"][nameless].tolist()
+        for row, vaddr in zip(nameless.tolist(), vaddrs, strict=True):
+            names[row] = f"{stem}+0x{vaddr - low:x}"
+        return names
+
+    @cached_property
+    def own_names(self) -> list[str]:
+        """The symbol of each row as the file has it, without version; "" where it has none."""
+        return self._read_names()
 
     @cached_property
     def ifuncs(self) -> dict[int, list[str]]:
@@ -138,18 +149,36 @@ def function_table(image: ElfImage) -> Functions:
     )
     _fill_sizes(image, rows, others["value"])
     labels = np.setdiff1d(others["value"], rows["vaddr"])
-    return Functions(rows, strings, image.name, image.low, aliases, labels)
+    return Functions(rows, lambda: _names_of(rows, strings), image.name, image.low, aliases, labels)
 
 
-def symbol_name(strings: bytes, offset: int) -> str:
-    """A name of a string table without its symbol version ("memcpy@@GLIBC_2.14" -> "memcpy")."""
-    end = strings.find(b"\0", offset)
-    name = strings[offset : end if end >= 0 else len(strings)]
-    return (
-        name.partition(b"@")[0].decode("utf-8", "surrogateescape")
-        if b"@" in name
-        else name.decode("utf-8", "surrogateescape")
-    )
+def symbol_names(strings: bytes, offsets: NDArray[np.integer]) -> list[str]:
+    """The names at some offsets of a string table, without their symbol versions.
+
+    "memcpy@@GLIBC_2.14" -> "memcpy". A name that the table's end cuts off ends there.
+    """
+    zeros = np.flatnonzero(np.frombuffer(strings, np.uint8) == 0)
+    bounds = np.append(zeros, len(strings))
+    ends = bounds[np.searchsorted(zeros, offsets)].tolist()
+    places = zip(offsets.tolist(), ends, strict=True)
+    if strings.isascii():
+        text = strings.decode("ascii")
+        names = [text[start:end] for start, end in places]
+    else:
+        names = [strings[start:end].decode("utf-8", "surrogateescape") for start, end in places]
+    return [name.partition("@")[0] for name in names] if b"@" in strings else names
+
+
+def _names_of(rows: NDArray[np.void], strings: list[bytes]) -> list[str]:
+    """The symbol of each row, "" where it has none."""
+    names = [""] * len(rows)
+    for table in set(rows["table"].tolist()):
+        if table != NO_TABLE:
+            own = np.flatnonzero(rows["table"] == table)
+            found = symbol_names(strings[table], rows["name"][own])
+            for row, name in zip(own.tolist(), found, strict=True):
+                names[row] = name
+    return names
 
 
 def _code_symbols(image: ElfImage) -> tuple[NDArray[np.void], NDArray[np.uint8], list[bytes]]:
@@ -217,17 +246,20 @@ def _one_row_an_address(
     chosen = rows[first]
     chosen["size"] = _smallest(rows["size"], first)
     chosen["kind"] = np.maximum.reduceat(rows["kind"], first) if len(first) else []
-    columns = [rows[field].tolist() for field in ("resolver", "bind", "table", "name")]
     aliases: dict[int, list[str]] = {}
-    many = np.flatnonzero(last - first > 1)
-    for row, start, end in zip(
-        many.tolist(), first[many].tolist(), last[many].tolist(), strict=True
-    ):
-        best, names = _named(start, [column[start:end] for column in columns], strings)
-        for field in ("name", "table", "bind", "resolver"):
-            chosen[field][row] = rows[field][best]
+    counts = last - first
+    many = np.flatnonzero(counts > 1)
+    named = iter(_by_preference(rows, np.flatnonzero(np.repeat(counts > 1, counts)), strings))
+    best = []
+    for row, count in zip(many.tolist(), counts[many].tolist(), strict=True):
+        group = sorted(islice(named, count))
+        *_, preferred, symbol = group[0]
+        best.append(symbol)
+        names = dict.fromkeys(name for *_, name, _ in group if name != preferred)
         if names:
-            aliases[row] = names
+            aliases[row] = list(names)
+    for field in ("name", "table", "bind", "resolver"):
+        chosen[field][many] = rows[field][best]
     chosen["size_known"] = chosen["size"] > 0
     return chosen, aliases
 
@@ -241,18 +273,22 @@ def _smallest(sizes: NDArray[np.uint64], first: NDArray[np.intp]) -> NDArray[np.
     return np.where(least == np.uint64(2**64 - 1), np.uint64(0), least)
 
 
-def _named(start: int, columns: list[list[int]], strings: list[bytes]) -> tuple[int, list[str]]:
-    """The row of the preferred one of the symbols of one address, and the other names.
+def _by_preference(
+    rows: NDArray[np.void], wanted: NDArray[np.intp], strings: list[bytes]
+) -> Iterable[tuple[bool, bool, int, str, int]]:
+    """For each wanted row what to sort the symbols of its address by; ends in its name and number.
 
     Weak counts as global: libc's `write` is weak and `__write` is not, and people say write. A
     resolver's own name, if it has one, comes before those of what it resolves.
     """
-    named = []
-    for row, (resolver, bind, table, offset) in enumerate(zip(*columns, strict=True), start):
-        name = symbol_name(strings[table], offset) + (RESOLVER if resolver else "")
-        named.append((resolver, bind == _STB_LOCAL, len(name), name, row))
-    named.sort()
-    return named[0][4], list(dict.fromkeys(one[3] for one in named))[1:]
+    chosen = rows[wanted]
+    resolvers = chosen["resolver"].tolist()
+    local = (chosen["bind"] == _STB_LOCAL).tolist()
+    names = [
+        name + RESOLVER if resolver else name
+        for name, resolver in zip(_names_of(chosen, strings), resolvers, strict=True)
+    ]
+    return zip(resolvers, local, map(len, names), names, wanted.tolist(), strict=True)
 
 
 def _add_frames(

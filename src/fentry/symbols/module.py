@@ -17,6 +17,7 @@ from fentry.process.maps import Mapping
 from fentry.process.proc import living
 from fentry.symbols.debug import find_symbols
 from fentry.symbols.elf import PF_X, PT_LOAD, PT_NOTE, ElfImage, Segment
+from fentry.symbols.kept_tables import fill
 
 Read = Callable[[int, int], bytes]
 
@@ -90,6 +91,7 @@ def open_image(path: str) -> ElfImage:
     image = ElfImage.open(path)
     if not image.static_symbols:
         image.debug_symbols = find_symbols(image, os.path.realpath(path))
+    fill(image)
     return image
 
 
@@ -222,6 +224,7 @@ def _image(file: _Opened, name: str, path: str, root: str) -> ElfImage:
     image = ElfImage.from_file(file.fd, name=name)
     if not image.static_symbols:
         image.debug_symbols = find_symbols(image, path, root)
+    fill(image)
     return image
 
 

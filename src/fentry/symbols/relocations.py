@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.symbols.functions import symbol_name
+from fentry.symbols.functions import symbol_names
 
 if TYPE_CHECKING:
     from fentry.symbols.elf import ElfImage
@@ -108,11 +108,8 @@ def symbol_slots(image: ElfImage) -> list[tuple[int, str]]:
     for table in _tables(image)[0]:
         kept = np.isin(table["type"], (_R_64, _R_GLOB_DAT, _R_JUMP_SLOT)) & (table["addend"] == 0)
         rows = table[kept & (table["symbol"] < len(dynamic.symbols))]
-        names = dynamic.symbols["name"][rows["symbol"]].tolist()
-        found += [
-            (offset, symbol_name(dynamic.strings, name))
-            for offset, name in zip(rows["offset"].tolist(), names, strict=True)
-        ]
+        names = symbol_names(dynamic.strings, dynamic.symbols["name"][rows["symbol"]])
+        found += list(zip(rows["offset"].tolist(), names, strict=True))
     return found
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from tests.support.compiled import assemble
 
-from fentry.sites.cached import analyse_cached, cache_folder
+from fentry.sites.cached import analyse_cached
 from fentry.sites.find import analyse
 from fentry.sites.site import ModuleSites, Reason
 from fentry.symbols.elf import ElfImage
+from fentry.symbols.keep import cache_folder
 from fentry.symbols.module import Module, module_of_file
 
 SOURCE = """
@@ -46,7 +47,7 @@ def test_the_second_time_is_read_from_the_folder(
 ) -> None:
     first = analyse_cached(module)
     (entry,) = folder.iterdir()
-    monkeypatch.setattr("fentry.sites.cached.analyse", None)
+    monkeypatch.setattr("fentry.sites.find.analyse", None)
 
     assert same(analyse_cached(module), first)
     assert same(first, analyse(module.image))

@@ -169,8 +169,14 @@ int main(int argc, char **argv) {
 """
 
 
-@pytest.mark.parametrize("flags", ["-O1", "-O2", "-O3", "-Os"])
-@pytest.mark.parametrize("pie", [("-fPIE", "-pie"), ("-fno-pie", "-no-pie")])
+@pytest.mark.parametrize(
+    "flags",
+    ["-O2", *(pytest.param(f, marks=pytest.mark.exhaustive) for f in ("-O1", "-O3", "-Os"))],
+)
+@pytest.mark.parametrize(
+    "pie",
+    [("-fPIE", "-pie"), pytest.param(("-fno-pie", "-no-pie"), marks=pytest.mark.exhaustive)],
+)
 def test_no_cold_part_of_a_program_is_taken_for_a_function(
     tmp_path: Path, flags: str, pie: tuple[str, str]
 ) -> None:
