@@ -540,7 +540,7 @@ class Session:
 
     def counts(self, ops: Ops) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """(ips, calls) of counting ops: calls counted since registration, target addresses."""
-        rows = self._dispatcher.row
+        rows = self._dispatcher.rows
         sites = np.flatnonzero(rows >= 0)
         totals = self._counter_view()[:, ops.slot, :].sum(axis=0, dtype=np.uint64)
         return self.functions.table.ip[sites], totals[rows[sites]]
