@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -292,7 +293,7 @@ class Session:
         ops.members = members
         self.ops[ops.id] = ops
         try:
-            self._apply(before=lambda: self._write_ops(ops, State.LIVE))
+            self._apply(first=[ops])
         except FentryError:
             del self.ops[ops.id]
             self._ops_rows.pop(ops.id, None)
@@ -306,11 +307,12 @@ class Session:
             raise BadInput("these ops are not registered")
         del self.ops[ops.id]
         try:
-            self._apply(after=lambda: self._write_ops(ops, State.FREE))
+            self._apply(last=[ops])
         except FentryError:
             ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
             self.ops[ops.id] = ops
             raise
+        del self._ops_rows[ops.id]
 
     def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
         """Change which functions registered ops see, in one transaction."""
@@ -321,7 +323,7 @@ class Session:
         before = ops.filter, ops.notrace
         ops.filter, ops.notrace, ops.members = tuple(wanted), tuple(notrace), members
         try:
-            self._apply(before=lambda: self._write_ops(ops, State.LIVE))
+            self._apply(first=[ops])
         except FentryError:
             ops.filter, ops.notrace = before
             ops.members = self.functions.match(*before, lenient=True)
@@ -336,7 +338,7 @@ class Session:
         self._renew(thoroughly=False)
         if not self._unapplied:
             return []
-        self._apply(before=self._write_all_ops)
+        self._apply(first=list(self.ops.values()))
         self._unapplied = False
         again, self._again = self._again, set()
         fresh = {module.key for module in self.functions.fresh}
@@ -371,10 +373,6 @@ class Session:
             ops.members = chosen
             self._refuse_foreign(chosen)
 
-    def _write_all_ops(self) -> None:
-        for ops in self.ops.values():
-            self._write_ops(ops, State.LIVE)
-
     def _refuse_foreign(self, members: NDArray[np.bool_]) -> None:
         # Sites where a breakpoint, a uprobe or another tracer has changed the text already.
         table = self.functions.table
@@ -387,11 +385,18 @@ class Session:
         reasons = self.functions.table.reason[members]
         return reasons_by_value()[int(reasons[0])].text if len(reasons) else ""
 
-    def _apply(self, **written: Callable[[], None]) -> None:
+    def _apply(self, *, first: Sequence[Ops] = (), last: Sequence[Ops] = ()) -> None:
+        # Bring the target to what all ops want. The registry says of ops that come before the
+        # text changes, of ops that go after it.
         for attempt in range(_MOST_LOOKS):
             plan = make_plan(list(self.ops.values()), self.functions.table.traceable)
+            coming = [self._ops_entry(ops, State.LIVE) for ops in first]
+            going = [self._ops_entry(ops, State.FREE) for ops in last]
             try:
-                self._dispatcher.apply(plan, self._body, verify=self._refuse_stale, **written)
+                self._dispatcher.apply(
+                    plan, self._body, verify=self._refuse_stale,
+                    before=partial(self._write_ops, coming), after=partial(self._write_ops, going),
+                )  # fmt: skip
                 return
             except _ModulesChanged:
                 if attempt == _MOST_LOOKS - 1:
@@ -420,7 +425,12 @@ class Session:
             control=self._control,
         )
 
-    def _write_ops(self, ops: Ops, state: State) -> None:
+    def _write_ops(self, entries: Sequence[tuple[int, NDArray[np.void]]]) -> None:
+        for number, row in entries:
+            self.region.registry.write_ops(number, row)
+
+    def _ops_entry(self, ops: Ops, state: State) -> tuple[int, NDArray[np.void]]:
+        # Number and content of its row in the registry.
         row = np.zeros((), OPS_DTYPE)
         row["id"], row["state"], row["callback"] = ops.id, state, ops.callback
         if state is State.LIVE:  # of others the members may be those of an older table
@@ -428,19 +438,15 @@ class Session:
         row["owner_pid"] = os.getpid()
         row["slot"], row["instance"] = ops.slot, ops.instance
         row["filter"] = ops.text.encode(errors="surrogateescape")[:216]
-        self.region.registry.write_ops(self._ops_row(ops, state), row)
+        return self._ops_row(ops), row
 
-    def _ops_row(self, ops: Ops, state: State) -> int:
-        row = self._ops_rows.get(ops.id)
-        if row is None:
+    def _ops_row(self, ops: Ops) -> int:
+        if ops.id not in self._ops_rows:
             free = set(range(OPS_ROWS)) - set(self._ops_rows.values())
             if not free:
                 raise BadInput(f"{OPS_ROWS} ops are registered already")
-            row = min(free)
-            self._ops_rows[ops.id] = row
-        if state is State.FREE:
-            del self._ops_rows[ops.id]
-        return row
+            self._ops_rows[ops.id] = min(free)
+        return self._ops_rows[ops.id]
 
     # 3. Instances
 

@@ -528,7 +528,8 @@ class Dispatcher:
         writes.write_pad_calls(memory, idle=True)
         writes.leave_windows(halt)
         self._fill_detours(halt, change)
-        self.generation = registry.begin_generation()  # before the text: what fails after is undone
+        # before the text: what fails after is undone
+        self.generation = registry.begin_generation(self.generation)
         writes.write_text(memory)
         writes.write_pad_calls(memory, idle=False)
         writes.write_rows(registry, adding=False)

@@ -8,7 +8,8 @@ The kernel's frame (struct rt_sigframe, arch/x86/include/asm/sigframe.h) holds a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -41,33 +42,48 @@ def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[S
     todo = [t.regs.rsp for t in stop.threads.values() if t.regs.rip]
     searched: dict[int, list[tuple[int, int]]] = {}  # by mapping: several stacks may lie in one
     while todo:
-        rsp = todo.pop()
-        i = bisect_right(starts, rsp) - 1
-        if i < 0 or rsp >= maps[i].end:
-            continue
-        start = rsp & ~7
-        end = min(maps[i].end, start + _LONGEST_BYTES)
-        spans = searched.setdefault(i, [])
-        for low, high in spans:
-            if low <= start < high:
-                start = high
-            elif start < low < end <= high:
-                end = low
-        if start >= end:
-            continue
-        spans.append((start, end))
-        for frame in _frames_in(memory.read_some(start, end - start + _FRAME_BYTES), start):
-            if frame.rip_address not in found:
-                found[frame.rip_address] = frame
-                todo.append(frame.rsp)
+        parts = [_part_of(rsp, maps, starts, searched) for rsp in todo]
+        stacks = [
+            (start, memory.read_some(start, end - start + _FRAME_BYTES))
+            for start, end in parts
+            if start < end
+        ]
+        new = {f.rip_address: f for f in _frames_in(stacks) if f.rip_address not in found}
+        found |= new
+        todo = [frame.rsp for frame in new.values()]
     return list(found.values())
 
 
-def _frames_in(stack: bytes, address: int) -> list[SignalFrame]:
-    words = np.frombuffer(stack, dtype="<u8", count=len(stack) // 8)
-    hits = np.flatnonzero(words == _SEGMENTS)
-    return [
-        SignalFrame(address + 8 * (i - 2), int(words[i - 2]), int(words[i - 3]))
-        for i in hits.tolist()
-        if i >= 3 and words[i - 1] < _FLAGS_LIMIT
-    ]
+def _part_of(
+    rsp: int,
+    maps: Sequence[Mapping],
+    starts: Sequence[int],
+    searched: dict[int, list[tuple[int, int]]],
+) -> tuple[int, int]:
+    # From where to where a stack is to be searched that has not been yet.
+    i = bisect_right(starts, rsp) - 1
+    if i < 0 or rsp >= maps[i].end:
+        return 0, 0
+    start = rsp & ~7
+    end = min(maps[i].end, start + _LONGEST_BYTES)
+    spans = searched.setdefault(i, [])
+    for low, high in spans:
+        if low <= start < high:
+            start = high
+        elif start < low < end <= high:
+            end = low
+    if start < end:
+        spans.append((start, end))
+    return start, end
+
+
+def _frames_in(stacks: Sequence[tuple[int, bytes]]) -> Iterator[SignalFrame]:
+    # All stacks at once: most are short, and each look would cost as much as this one.
+    words = np.frombuffer(b"".join(text[: len(text) & ~7] for _, text in stacks), "<u8")
+    ends = list(accumulate(len(text) // 8 for _, text in stacks))
+    for i in np.flatnonzero(words == _SEGMENTS).tolist():
+        number = bisect_right(ends, i)
+        address, inside = stacks[number][0], i - (ends[number - 1] if number else 0)
+        if inside >= 3 and words[i - 1] < _FLAGS_LIMIT:
+            rip_address = address + 8 * (inside - 2)
+            yield SignalFrame(rip_address, int(words[i - 2]), int(words[i - 3]))

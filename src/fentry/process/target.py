@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -175,7 +176,7 @@ class Target:
         self._refuse_shared_memory()
         stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held)
         self._holder = threading.get_ident()
-        with deferred_signals():
+        with deferred_signals(), _no_collection():
             try:
                 with stop:
                     if not self.memory.is_alive():
@@ -295,6 +296,18 @@ def _check(pid: int) -> None:
 def _sharers(pid: int) -> set[int]:
     # Running children with the same memory: changing text under them is not safe.
     return {child for child in children_of(pid) if ptrace.share_memory(pid, child)}
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    # Looking for cycles among all that is known of 100,000 functions takes tens of milliseconds.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @cache
