@@ -136,12 +136,12 @@ class Instance:
         check(self.geometry.segment_bytes)
         self._segment, memory = add(Kind.RING, self.geometry.segment_bytes, self.number)
         self._host.region.set_name(self._segment, self.name)
-        ring = RingBuffer(memory, self.geometry)
-        ring.populate()
-        ring.format(self._segment.address, self._room)
-        self._ring, self._reader = ring, Reader(ring)
         with self._host.owned() as halt:
             self._write_room(halt)
+        ring = RingBuffer(memory, self.geometry)
+        ring.populate()
+        ring.format(self._segment.address, self._room)  # the last: before, nobody takes it over
+        self._ring, self._reader = ring, Reader(ring)
 
     def take_ring(self, segment: Segment, memory: SharedMemory) -> None:
         """Go on with the ring of a dead controller. Raises RegionError when it is damaged."""

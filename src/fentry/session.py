@@ -43,7 +43,7 @@ from fentry.region import layout as region_layout
 from fentry.region.layout import OPS_DTYPE, OPS_ROWS, Kind, State
 from fentry.region.region import Region, Segment
 from fentry.region.registry import find_registry
-from fentry.ring.buffer import Geometry
+from fentry.ring.buffer import Geometry, is_formatted
 from fentry.ring.layout import MODE_DISCARD
 from fentry.ring.reader import Batch, Stats
 from fentry.sites.functions import Functions
@@ -199,6 +199,9 @@ class Session:
             for segment in region.segments:
                 if segment.kind is Kind.RING:
                     number = segment.instance
+                    if not is_formatted(self.target.memory.read(segment.address, 16)):
+                        region.drop(halt.remote, [segment])  # it died making it: nobody uses it
+                        continue
                     if number != TOP:
                         self._add_instance(number, segment.name, self.options)
                     self.instances[number].take_ring(segment, region.share(halt.remote, segment))
