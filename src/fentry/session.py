@@ -150,6 +150,7 @@ class Session:
                     remedy=f"fentry status -p {self.pid}",
                 )
             cpu = halt.traits()
+            halt.stop.refuse_if_late()
             self.region = Region.create(halt.remote, self.target.memory, halt.maps, rows)
             self.region.own()
         self._make_dispatcher(cpu)
@@ -237,7 +238,7 @@ class Session:
         self.ops.clear()
 
     def _undo(self) -> None:
-        with self.target.stopped() as halt:
+        with self.target.stopped(bounded=False) as halt:
             mapping = find_registry(halt.maps)
             if mapping is None or mapping.start != self.region.registry.address:
                 return  # another controller detached it

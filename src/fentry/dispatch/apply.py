@@ -279,6 +279,7 @@ class Dispatcher:
             with self.owned() as halt:
                 verify()
                 self._free_parked(halt)
+                halt.stop.refuse_if_late()
                 writing = True
                 before()
                 self._write(halt, change, writes)

@@ -62,7 +62,7 @@ def undo(target: Target, *, from_living: bool) -> Undone:
     """
     if find_registry(read_maps(target.pid)) is None:
         return Undone()
-    with target.stopped() as halt:
+    with target.stopped(bounded=False) as halt:
         try:
             region = Region.open(target.memory, halt.maps)
         except UnfinishedRegistry:
@@ -149,7 +149,7 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
     deadline = time.monotonic() + limit_s
     while True:
         runs = _private_text(target, region)
-        with target.stopped() as halt:
+        with target.stopped(bounded=False) as halt:
             if not _is_left(halt, region):
                 return 0  # another controller was faster
             parked_bytes = sum(s.bytes for s in region.of_kind(Kind.CODE))

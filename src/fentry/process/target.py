@@ -158,11 +158,12 @@ class Target:
         self.memory.close()
 
     @contextmanager
-    def stopped(self, *, held: int = 0) -> Iterator[Halt]:
+    def stopped(self, *, held: int = 0, bounded: bool = True) -> Iterator[Halt]:
         """All threads stopped; they run again when the block is left, however it is left.
 
         Inside another such block it is the same stop.  `held` is a thread that is a stopped
-        tracee of ours already (a command that was started).
+        tracee of ours already (a command that was started).  A stop that is not `bounded` may
+        last longer than the target's `max_stop_s`.
         """
         if self._held is not None:
             if self._holder != threading.get_ident():
@@ -174,7 +175,7 @@ class Target:
             return
         self.settle()
         self._refuse_shared_memory()
-        stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held)
+        stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held, bounded=bounded)
         self._holder = threading.get_ident()
         with deferred_signals(), _no_collection():
             try:
