@@ -18,6 +18,7 @@ from types import TracebackType
 from fentry.errors import AttachError, LockError, StopTimeout, TargetGone
 from fentry.process import ptrace, undertaker
 from fentry.process.gates import refusal
+from fentry.process.hurry import Hurry
 from fentry.process.proc import command_of, list_tids, read_stat, read_status, status_number
 from fentry.process.restart import kept_restartable
 
@@ -79,6 +80,7 @@ class Stop:
         self._stopped: set[int] = set()
         self._began_ns = 0
         self._stopping_s = 0.0
+        self._hurry = Hurry()
         self.exit_status: int | None = None
         self._filtered: set[int] = set()
         self._looked_at: set[int] = set()
@@ -253,11 +255,13 @@ class Stop:
         while True:
             if not self._seize_all(limit):
                 continue
+            self._hurry.begin()
             self._began_ns = time.monotonic_ns()
             slow = self._interrupt_all()
             if slow is None:
                 break
             self._release_stopped()
+            self._hurry.end()  # who is waited for needs the processor
             if time.monotonic() > limit:
                 raise self._timeout(slow)
             self._await_slow(limit)
@@ -357,7 +361,8 @@ class Stop:
             self._forget(tid)
 
     def _await_stops(self, deadline: float) -> int | None:
-        spin_until = time.monotonic() + _SPIN_S
+        # Before all others we would spin on the processor that a thread needs to stop.
+        spin_until = time.monotonic() + (0.0 if self._hurry.is_on else _SPIN_S)
         asleep_by = time.monotonic() + _ASLEEP_S
         pause_s = 0.00005
         while waiting := self._seized - self._stopped:
@@ -519,6 +524,12 @@ class Stop:
 
     def release(self) -> None:
         """Let every thread run. Threads that have not stopped yet are let go when they do."""
+        try:
+            self._release()
+        finally:
+            self._hurry.end()
+
+    def _release(self) -> None:
         self.flush()
         self._release_stopped()
         self._find_lost()
