@@ -186,7 +186,7 @@ class Session:
         # Go on where a controller died: its ops, its sites, its ring (docs/design/region.md).
         with self.target.stopped() as halt:
             region = Region.open(self.target.memory, halt.maps)
-            if region is None or region.registry.is_inherited():
+            if region is None or not region.is_whole or region.registry.is_inherited():
                 raise TargetGone(
                     f"process {self.pid} has nothing to adopt",
                     cause="no fentry was attached to it",
@@ -198,16 +198,7 @@ class Session:
             region.own()
             region.registry.begin_generation()
             for segment in region.segments:
-                if segment.kind is Kind.RING:
-                    number = segment.instance
-                    if not is_formatted(self.target.memory.read(segment.address, 16)):
-                        region.drop(halt.remote, [segment])  # it died making it: nobody uses it
-                        continue
-                    if number != TOP:
-                        self._add_instance(number, segment.name, self.options)
-                    self.instances[number].take_ring(segment, region.share(halt.remote, segment))
-                elif segment.kind is Kind.COUNTERS:
-                    self._counters = segment, region.share(halt.remote, segment)
+                self._adopt_shared(halt, segment)
         self._make_dispatcher(cpu)
         self.functions.analyse_at(self.region.registry.sites["ip"].astype(np.uint64))
         members = self._dispatcher.adopt()
@@ -220,8 +211,28 @@ class Session:
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
             ops.instance = int(row["instance"])
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
+            if len(row["filter"]) < OPS_DTYPE["filter"].itemsize:  # it is whole
+                ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
+                self._refuse_foreign(ops.members)
             self.ops[ops.id] = ops
         self._next_id = 1 + max((*self.ops, *self._dispatcher.known_ids), default=0)
+        self._apply()  # what it was in the middle of is done
+
+    def _adopt_shared(self, halt: Halt, segment: Segment) -> None:
+        if segment.kind not in (Kind.RING, Kind.COUNTERS):
+            return
+        start = self.target.memory.read_some(segment.address, 16)
+        if not start or (segment.kind is Kind.RING and not is_formatted(start)):
+            self.region.drop(halt.remote, [segment])  # it died making it: nobody uses it
+            return
+        memory = self.region.share(halt.remote, segment)
+        if segment.kind is Kind.COUNTERS:
+            self._counters = segment, memory
+            self._write_counter_bases(halt, segment)
+            return
+        if segment.instance != TOP:
+            self._add_instance(segment.instance, segment.name, self.options)
+        self.instances[segment.instance].take_ring(segment, memory)
 
     def detach(self) -> None:
         """Restore the text and unmap everything. Safe to call again, and to be repeated when it
@@ -441,7 +452,7 @@ class Session:
             row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
         row["owner_pid"] = os.getpid()
         row["slot"], row["instance"] = ops.slot, ops.instance
-        row["filter"] = ops.text.encode(errors="surrogateescape")[:216]
+        row["filter"] = ops.text.encode(errors="surrogateescape")[: OPS_DTYPE["filter"].itemsize]
         return self._ops_row(ops), row
 
     def _ops_row(self, ops: Ops) -> int:
@@ -520,15 +531,19 @@ class Session:
         self._zero_counters(ops.slot)
 
     def _make_counters(self) -> None:
-        nr_cpus = possible_cpus()
-        count = (nr_cpus + 1) * COUNT_SLOTS * self._slot_bytes
+        count = (possible_cpus() + 1) * COUNT_SLOTS * self._slot_bytes
         segment, memory = self._add_shared(Kind.COUNTERS, count, TOP)
-        bases = np.arange(nr_cpus, dtype="<u8") * np.uint64(COUNT_SLOTS * self._slot_bytes)
-        bases += np.uint64(segment.address)
         with self.owned() as halt:
-            place = self._control + region_layout.COUNTER_BASES_OFFSET
-            halt.target.memory.write(place, bases.tobytes())
+            self._write_counter_bases(halt, segment)
         self._counters = segment, memory
+
+    def _write_counter_bases(self, halt: Halt, segment: Segment) -> None:
+        header = self.region.registry.header
+        slot_bytes = int(header["site_rows"]) * 8
+        bases = np.arange(possible_cpus(), dtype="<u8") * np.uint64(COUNT_SLOTS * slot_bytes)
+        bases += np.uint64(segment.address)
+        place = int(header["control_address"]) + region_layout.COUNTER_BASES_OFFSET
+        halt.target.memory.write(place, bases.tobytes())
 
     def _add_shared(self, kind: Kind, count: int, instance: int) -> tuple[Segment, SharedMemory]:
         with self.owned() as halt:

@@ -13,6 +13,7 @@ from tests.support.process import Target, start
 from tests.support.state import diff, snapshot
 from tests.support.unprivileged import Account, ChildFailed
 
+from fentry.dispatch.writes import Writes
 from fentry.errors import LockError, TargetGone
 from fentry.ring.buffer import RingBuffer
 from fentry.session import Options, adopt, attach
@@ -93,6 +94,40 @@ def test_a_ring_that_was_never_finished_is_made_anew(account: Account) -> None:
         target.go()
         assert target.stop().is_well
     assert records == {"f_lea": held["f_lea"]}
+    assert found == []
+
+
+@pytest.mark.parametrize("step", ["write_text", "write_pad_calls", "write_rows"])
+def test_a_registration_that_was_cut_off_is_finished(account: Account, step: str) -> None:
+    # The second ops shares its functions with the first: their pads call another set.
+    def die_registering() -> None:
+        def die(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        session = attach(target.pid, BIG)
+        session.register(tracing.recording("f_lea", "f_frame"))
+        setattr(Writes, step, die)
+        session.register(tracing.counting("f_*", notrace=("f_frame",)))
+
+    with start(build("hot.c"), "pause_us=50", account=account, hold=True) as target:
+        before = snapshot(target.pid)
+        with pytest.raises(ChildFailed):
+            account.run(die_registering)
+
+        def controller() -> tuple[Counter[str], Counter[str], Counter[str]]:
+            with adopt(target.pid, BIG) as session:
+                _, count = session.ops.values()
+                target.go()
+                target.await_calls("f_plain", 500)
+                return target.hold(), tracing.recorded(session), tracing.counted(session, count)
+
+        held, records, counts = account.run(controller)
+        found = diff(before, snapshot(target.pid))
+        target.go()
+        assert target.stop().is_well
+    assert records == {name: held[name] for name in ("f_lea", "f_frame")}
+    assert len(counts) == 20
+    assert counts == {name: held[name] for name in counts}
     assert found == []
 
 

@@ -12,7 +12,7 @@ from tests.support.state import diff, snapshot
 from tests.support.unprivileged import Account
 
 from fentry.errors import StopTimeout
-from fentry.session import Options, attach
+from fentry.session import Options, attach, run
 
 THREADS = 16
 
@@ -59,3 +59,14 @@ def test_a_change_that_would_come_too_late_is_not_begun(account: Account) -> Non
         target.await_calls("f_plain", 100)
         assert target.stop().is_well
     assert len(said) == 20
+
+
+def test_a_command_that_has_not_begun_may_be_held_longer(account: Account) -> None:
+    def controller() -> int:
+        with run(["true"], Options(max_stop_s=0.0005)) as session:
+            session.register(tracing.counting("libc!mal*"))
+            session.target.max_stop_s = 1.0
+            session.release()
+            return session.exit_code()
+
+    assert account.run(controller) == 0

@@ -125,7 +125,8 @@ class Dispatcher:
     @property
     def known_ids(self) -> set[int]:
         """Ids of ops that any set holds or held."""
-        return {one for chosen in self._sets for one in chosen}
+        parked = (one.set for one in self._parked)
+        return {one for chosen in (*self._sets, *parked) for one in chosen}
 
     @property
     def parked_bytes(self) -> int:
@@ -152,6 +153,7 @@ class Dispatcher:
             by_address[one.address] = self._live[chosen, arena] = one
             self._next_row = i + 1
         self._adopt_sites(registry.sites, by_address)
+        self._park_unused()  # not to be taken for those of new ops: who was here may have died
         self.generation = int(registry.header["generation"])
         numbers = {one for chosen in self._sets for one in chosen}
         has = {n: np.array([n in chosen for chosen in self._sets]) for n in numbers}
@@ -598,6 +600,9 @@ class Dispatcher:
         self._current[change.gone] = 0
         self.table.kind[change.gone] = SiteKind.REFUSED
         self.table.reason[change.gone] = Reason.FOREIGN
+        self._park_unused()
+
+    def _park_unused(self) -> None:
         called = self._current != 0
         pairs = np.unique(
             np.stack([self._current[called], self._arena[called]]).astype(np.int64), axis=1

@@ -162,8 +162,8 @@ class Target:
         """All threads stopped; they run again when the block is left, however it is left.
 
         Inside another such block it is the same stop.  `held` is a thread that is a stopped
-        tracee of ours already (a command that was started).  A stop that is not `bounded` may
-        last longer than the target's `max_stop_s`.
+        tracee of ours already (a command that was started, and has not begun).  A stop that is
+        not `bounded`, or of such a one, may last longer than the target's `max_stop_s`.
         """
         if self._held is not None:
             if self._holder != threading.get_ident():
@@ -175,6 +175,7 @@ class Target:
             return
         self.settle()
         self._refuse_shared_memory()
+        bounded = bounded and not held
         stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held, bounded=bounded)
         self._holder = threading.get_ident()
         with deferred_signals(), _no_collection():

@@ -116,6 +116,11 @@ class Region:
         memory.write_u64(control.address + CONTROL_MAGIC_OFFSET, CONTROL_MAGIC)
         return region
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether who made it lived until it was done: nothing is traced before."""
+        return int(self.registry.header["control_address"]) != 0
+
     def own(self) -> None:
         """Write this process into the header as owner."""
         self.registry.write_header(
@@ -231,6 +236,10 @@ class Region:
 
     def drop(self, remote: Remote, segments: Sequence[Segment]) -> None:
         """Unmap segments; their rows are free again."""
+        rows = self.registry.segments
+        for segment in segments:  # until it is free: believed only while it is mapped
+            rows["state"][segment.row] = State.PLANNED
+            self.registry.write_segment(segment.row, rows[segment.row])
         for i in range(0, len(segments), 6):
             part = segments[i : i + 6]
             remote.run([unmap(s.address, s.bytes) for s in part])
