@@ -123,8 +123,12 @@ def test_second_fentry_is_told_who_the_first_is_and_both_see_the_same(account: A
         pid, mine, theirs, error, refused = account.run(controller)
         assert diff(before, snapshot(target.pid)) == []
         assert target.stop().is_well
-    assert mine == theirs
-    told = json.loads(mine)
+    told, again = json.loads(mine), json.loads(theirs)
+    for moving in (told, again):  # what is recorded and counted meanwhile
+        moving.pop("instances")
+        for ops in moving["ops"]:
+            ops.pop("hits", None)
+    assert told == again
     assert told["owner"] == pid
     assert sorted(call["name"] for call in told["calls"]) == ["f_endbr_nop5", "f_lea", "f_nop5"]
     assert f"process {pid} " in error.cause

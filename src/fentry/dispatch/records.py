@@ -1,0 +1,74 @@
+"""What every site calls, as the registry of a traced process says it: the kernel's dyn_ftrace.
+
+Read from outside and without the lock, also by who does not control the process.  Pure, but for
+memory that is read.  Mirrors t_show() and ftrace_find_tramp_ops_any() of kernel/trace/ftrace.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fentry.region.layout import SiteState, State
+from fentry.region.registry import Registry, Rows
+
+SAVE_REGS = 1 << 2  # FTRACE_OPS_FL_*, include/linux/ftrace.h
+IPMODIFY = 1 << 12
+DIRECT = 1 << 17
+
+Set = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A function that calls something, or did: `members` are the ids of its ops, in the order in
+    which they run; `flags` of all of them together.
+
+    `call` is the trampoline (target address), 0 where nothing is called.  `is_gone`: another
+    library lies there now.
+    """
+
+    ip: int
+    row: int
+    members: Set
+    flags: int
+    call: int
+    is_gone: bool = False
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it calls something now (count > 0)."""
+        return bool(self.members)
+
+
+def records(registry: Registry) -> list[Record]:
+    """Every function that was ever patched since the attach, by address (touched_functions)."""
+    sites, trampolines = registry.sites, registry.trampolines
+    flags = flags_by_id(registry.ops)
+    found = []
+    for row in np.argsort(sites["ip"], kind="stable").tolist():
+        members: Set = ()
+        if sites["state"][row] == SiteState.CALL:
+            members = _set_of(trampolines, int(sites["trampoline"][row]))
+        together = 0
+        for one in members:
+            together |= flags.get(one, 0)
+        call = int(sites["call"][row]) if members else 0
+        is_gone = bool(sites["state"][row] == SiteState.GONE)
+        found.append(Record(int(sites["ip"][row]), row, members, together, call, is_gone))
+    return found
+
+
+def flags_by_id(ops: Rows) -> dict[int, int]:
+    """The flags of each live ops."""
+    live = ops[ops["state"] == State.LIVE]
+    return dict(zip(live["id"].tolist(), live["flags"].tolist(), strict=True))
+
+
+def _set_of(trampolines: Rows, row: int) -> Set:
+    # The table is input that the target could have changed.
+    if not 0 <= row < len(trampolines):
+        return ()
+    count = min(int(trampolines["nr_ops"][row]), trampolines["ops"].shape[1])
+    return tuple(trampolines["ops"][row][:count].tolist())
