@@ -54,6 +54,7 @@ from fentry.trampolines.arena import Arena, neighbourhoods
 from fentry.trampolines.body import Body, CountBody, Traits
 
 BUFFER_BYTES = 8 << 20
+SETS, LIST = "sets", "list"
 COUNT_SLOTS = 8
 
 _SPARE_SITES = 1 << 15  # of libraries that are loaded later; memory that is not touched
@@ -62,12 +63,14 @@ _MOST_LOOKS = 8  # at modules that come and go meanwhile
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to attach: bytes of ring a CPU, mode of a full ring, record size, longest stop."""
+    """How to attach: bytes of ring a CPU, mode of a full ring, record size, longest stop; whether
+    functions call exactly their `sets` of ops, or all of them one `list` (docs/design/list.md)."""
 
     buffer_bytes: int = BUFFER_BYTES
     mode: int = MODE_DISCARD
     record_bytes: int = 24
     max_stop_s: float = MAX_STOP_S
+    dispatch: str = SETS
 
 
 class _ModulesChanged(PatchError):
@@ -87,6 +90,8 @@ class Session:
     ) -> None:
         self.pid = pid
         self.options = options or Options()
+        if self.options.dispatch not in (SETS, LIST):
+            raise BadInput(f"{self.options.dispatch!r} is no way to dispatch: {SETS} or {LIST}")
         self.target = Target(pid, max_stop_s=self.options.max_stop_s)
         self.ops: dict[int, Ops] = {}
         self.parked_bytes = 0
@@ -179,7 +184,7 @@ class Session:
         near, member = neighbourhoods([m.span for m in functions.modules])
         return Dispatcher(
             self.target, self.region, functions.table, self._traits,
-            [Arena(n) for n in near], member,
+            [Arena(n) for n in near], member, lists_all=self.options.dispatch == LIST,
         )  # fmt: skip
 
     def _adopt(self) -> None:

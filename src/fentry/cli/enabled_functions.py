@@ -1,8 +1,8 @@
 """Functions and what they call, as the kernel's enabled_functions and touched_functions show them.
 
 t_show() in kernel/trace/ftrace.c (v6.12): name, the number of ops, five cells for flags, then a tab
-and `tramp: ADDRESS (callback)`.  Several ops of one function follow in lines of their own, in the
-order in which they run.
+and `tramp: ADDRESS (callback)`, or ` ->ftrace_ops_list_func` where ops share a list.  Several ops
+of one function follow in lines of their own, in the order in which they run.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def as_values(record: Record, named: Named, ops: Mapping[int, Mapping[str, Any]]
         "flags": "".join(letter for bit, letter in LETTERS.items() if record.flags & bit),
         "trampoline": record.call,
         "gone": record.is_gone,
+        "list": record.on_list,
         "ops": [
             {key: ops[one][key] for key in ("id", "callback", "instance")}
             if one in ops
@@ -48,10 +49,13 @@ def lines_of(call: Mapping[str, Any]) -> list[str]:
     users: Sequence[Mapping[str, Any]] = call["ops"]
     if not users:
         return [line.rstrip() + (" gone" if call["gone"] else "")]
-    callbacks = ", ".join(_callback(one) for one in users)
-    line += f"\ttramp: {call['trampoline']:#x} ({callbacks})"
-    if len(users) == 1:
-        return [line]
+    if call["list"]:
+        line += f" ->ftrace_ops_list_func ({call['trampoline']:#x})"
+    else:
+        callbacks = ", ".join(_callback(one) for one in users)
+        line += f"\ttramp: {call['trampoline']:#x} ({callbacks})"
+        if len(users) == 1:
+            return [line]
     return [line, *(f"\tops: {one['id']} ({_callback(one)})" for one in users)]
 
 

@@ -79,6 +79,10 @@ max_stop_option = click.option(
     "--max-stop", default="1s", show_default=True, metavar="TIME",
     help="Refuse what would stop the process for longer (never to restore it).",
 )  # fmt: skip
+dispatch_option = click.option(
+    "--dispatch", type=click.Choice(["sets", "list"]), default="sets", show_default=True,
+    help="What a function calls: code for exactly its users, or one list of all users, to compare.",
+)  # fmt: skip
 command_argument = click.argument(
     "command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD [ARG...]]"
 )

@@ -20,6 +20,7 @@ from fentry.cli.attached import (
 from fentry.cli.options import (
     OURS_BEFORE_COMMAND,
     command_argument,
+    dispatch_option,
     duration_option,
     filter_option,
     left_alone,
@@ -54,6 +55,7 @@ from fentry.session import Options
 @click.option("--no-parent", is_flag=True, help="Records of 16 bytes, without the caller.")
 @click.option("--adopt", "adopting", is_flag=True, help="Go on with what a dead fentry left.")
 @max_stop_option
+@dispatch_option
 @command_argument
 def record(
     pid: int | None,
@@ -66,6 +68,7 @@ def record(
     no_parent: bool,
     adopting: bool,
     max_stop: str,
+    dispatch: str,
     command: tuple[str, ...],
 ) -> None:
     """Trace functions of a live process (-p PID) or of a command (-- CMD ...).
@@ -81,6 +84,7 @@ def record(
         mode=MODE_OVERWRITE if overwrite else MODE_DISCARD,
         record_bytes=16 if no_parent else 24,
         max_stop_s=parse_seconds(max_stop),
+        dispatch=dispatch,
     )
     seconds = parse_seconds(duration) if duration is not None else None
     ops = Ops(Callback.RECORD, patterns(wanted), patterns(unwanted))

@@ -23,6 +23,7 @@ from fentry.cli.attached import (
 from fentry.cli.options import (
     OURS_BEFORE_COMMAND,
     command_argument,
+    dispatch_option,
     duration_option,
     filter_option,
     left_alone,
@@ -49,6 +50,7 @@ _LOOK_S = 0.1
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.option("--all", "show_all", is_flag=True, help="Functions that were not called, too.")
 @max_stop_option
+@dispatch_option
 @command_argument
 def stat(
     pid: int | None,
@@ -58,6 +60,7 @@ def stat(
     as_json: bool,
     show_all: bool,
     max_stop: str,
+    dispatch: str,
     command: tuple[str, ...],
 ) -> None:
     """Count the calls of functions of a process (-p PID) or of a command (-- CMD ...).
@@ -65,7 +68,7 @@ def stat(
     Ends with Ctrl-C, after -d TIME, or with the process, and then prints the counts.
     """
     check_choice(pid, command, "stat")
-    options = Options(max_stop_s=parse_seconds(max_stop))
+    options = Options(max_stop_s=parse_seconds(max_stop), dispatch=dispatch)
     ops = Ops(Callback.COUNT, patterns(wanted), patterns(unwanted))
     seconds = parse_seconds(duration) if duration is not None else None
     announce_attaching(pid, command)

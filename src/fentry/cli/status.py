@@ -79,7 +79,7 @@ def describe(target: Target, with_sites: bool, touched: bool = False) -> dict[st
         kind.name.lower(): sum(s.bytes for s in region.of_kind(kind)) for kind in Kind
     }
     found["bytes"]["registry"] = registry.bytes
-    every = records(registry) if with_sites or touched else []
+    every = records(region) if with_sites or touched else []
     if with_sites:
         enabled = [one for one in every if one.is_enabled]
         found["calls"] = _functions(target, enabled, found["ops"])

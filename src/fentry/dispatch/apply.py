@@ -25,6 +25,7 @@ from fentry.dispatch.change import (
     Trampoline,
     keys_of,
 )
+from fentry.dispatch.list import LIST, Listed, OpsList, overflow, split, too_large
 from fentry.dispatch.plan import Plan
 from fentry.dispatch.writes import Writes, windows
 from fentry.errors import LockError, PatchError
@@ -38,7 +39,9 @@ from fentry.region.layout import (
     Kind,
     SiteState,
     State,
+    TrampolineKind,
 )
+from fentry.region.lists import ListEntry, read_list
 from fentry.region.region import Region
 from fentry.sites import pad as pads
 from fentry.sites.moved import carrier_pads, moved_code
@@ -48,10 +51,13 @@ from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena, Neighbourhood
 from fentry.trampolines.body import Body, CountBody, Traits
 from fentry.trampolines.entry import build_entry, section_offset
+from fentry.trampolines.list import build_list, cell_offset
+from fentry.x86.code import Code
 
 UNKNOWN_SET = (-1,)  # what an adopted site calls when no live trampoline lies there
 
 BodyOf = Callable[[int], Body]
+Codes = dict[tuple[Set, int], tuple[Callable[[int], Code], int]]  # for an origin; bytes
 
 
 def _nothing() -> None:
@@ -69,6 +75,8 @@ class Dispatcher:
         traits: Traits,
         arenas: Sequence[Arena],
         arena_of_module: Sequence[int],
+        *,
+        lists_all: bool = False,
     ) -> None:
         n = len(table)
         self._target = target
@@ -88,6 +96,9 @@ class Dispatcher:
         self._first_patched: Rows | None = None  # a site of each module, while it is known
         self._live: dict[tuple[Set, int], Trampoline] = {}
         self._parked: list[Trampoline] = []
+        self._lists_all = lists_all
+        self._list = OpsList(traits)
+        self._lists: list[Trampoline] = []
         self._free_rows: list[int] = []
         self._next_row = 0
         header = region.registry.header
@@ -146,18 +157,37 @@ class Dispatcher:
             if row["state"] != State.LIVE:
                 continue
             chosen = tuple(int(one) for one in row["ops"][: int(row["nr_ops"])])
+            if row["kind"] == TrampolineKind.LIST:
+                chosen = LIST
             arena = self._arenas.index(self._arena_at(int(row["address"])))
             one = Trampoline(
                 chosen, arena, int(row["address"]), int(row["bytes"]), i, int(row["section"])
             )
             by_address[one.address] = self._live[chosen, arena] = one
+            if chosen == LIST:
+                self._lists.append(one)
             self._next_row = i + 1
         self._adopt_sites(registry.sites, by_address)
         self._park_unused()  # not to be taken for those of new ops: who was here may have died
         self.generation = int(registry.header["generation"])
         numbers = {one for chosen in self._sets for one in chosen}
         has = {n: np.array([n in chosen for chosen in self._sets]) for n in numbers}
-        return {number: flags[self._current] for number, flags in has.items()}
+        members = {number: flags[self._current] for number, flags in has.items()}
+        self._adopt_list(members)
+        return members
+
+    def _adopt_list(self, members: dict[int, NDArray[np.bool_]]) -> None:
+        tables: dict[int, list[ListEntry]] = {}
+        for one in self._lists:
+            table = self._target.memory.read_u64(one.section)
+            tables.setdefault(table, read_list(self._target.memory, table))
+            sites = np.flatnonzero(
+                (self._text.mode != NONE) & (self._text.call == np.uint64(one.address))
+            )
+            for entry in tables[table]:
+                chosen = members.setdefault(entry.id, np.zeros(len(self.table), np.bool_))
+                chosen[sites] |= entry.wants(self._text.row[sites])
+        self._list.adopt(tables)
 
     def _adopt_sites(self, rows: NDArray[np.void], trampolines: dict[int, Trampoline]) -> None:
         sites = self.table.rows_of(rows["ip"].astype(np.uint64))
@@ -265,10 +295,11 @@ class Dispatcher:
         raises PatchError, LockError, TargetGone, StopTimeout with every site as it was.
         """
         self.check_owner()
+        plan, listed = self._with_list(plan)
         indices = np.array([self._index(chosen) for chosen in plan.sets], np.int32)
         wanted = indices[plan.wanted]
         sites = np.flatnonzero(wanted != self._current)
-        if not len(sites):
+        if not len(sites) and listed is None:
             with self.owned():
                 before()
                 after()
@@ -276,7 +307,7 @@ class Dispatcher:
         marks, laid = [arena.mark() for arena in self._arenas], self._text.pad.copy()
         change, writing = None, False
         try:
-            change = self._prepare(sites, wanted[sites], body_of)
+            change = self._prepare(sites, wanted[sites], body_of, listed)
             writes = Writes(self.table, self._text, change)
             with self.owned() as halt:
                 verify()
@@ -288,7 +319,9 @@ class Dispatcher:
                 after()
         except BaseException:
             if writing and change is not None:  # threads may be in its pads: nothing is reused
-                self._parked += [built for built, _ in change.built]
+                self._parked += [built for built, _ in change.built if built.set != LIST]
+                if change.list is not None:
+                    self._list.abandon(change.list)
                 self._text.pad[~self._laid] = 0
             else:
                 self._text.pad = laid
@@ -298,6 +331,32 @@ class Dispatcher:
             raise
         self._commit(change, wanted)
         return len(sites)
+
+    def _with_list(self, plan: Plan) -> tuple[Plan, Listed | None]:
+        # What goes on the list: nothing, as a rule; then no plan is changed.
+        on_list = too_large(plan)
+        if self._lists_all:
+            on_list[:] = [bool(chosen) for chosen in plan.sets]
+        elif len(plan.sets) * len(self._arenas) > self._free_row_count():
+            on_list |= self._overflow(plan)
+        if not on_list.any() and self._list.is_empty:
+            return plan, None
+        return split(plan, on_list)
+
+    def _overflow(self, plan: Plan) -> NDArray[np.bool_]:
+        def known(chosen: Set, arena: int) -> bool:
+            return (chosen, arena) in self._live or len(chosen) > MAX_SET
+
+        found = overflow(plan, self._arena, known, self._free_row_count())
+        if found.any() and self._parked:
+            with self.owned() as halt:
+                self._free_parked(halt)
+            found = overflow(plan, self._arena, known, self._free_row_count())
+        return found
+
+    def _free_row_count(self) -> int:
+        # But for those that list trampolines may need.
+        return len(self._free_rows) + TRAMPOLINE_ROWS - self._next_row - len(self._arenas)
 
     def _index(self, chosen: Set) -> int:
         if chosen not in self._set_index:
@@ -335,7 +394,9 @@ class Dispatcher:
 
     # 3. Outside the stop
 
-    def _prepare(self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf) -> Change:
+    def _prepare(
+        self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf, listed: Listed | None
+    ) -> Change:
         counting = {i for i in set(wanted.tolist()) if self._counts(i, body_of)}
         needs_pad = (self.table.kind[sites] != SiteKind.NOP) | np.isin(wanted, list(counting))
         direct_keys = (self.table.patch[sites] + np.uint64(POKE_BYTES)) & np.uint64(0xFFFFFFFF)
@@ -354,39 +415,53 @@ class Dispatcher:
         change.fresh_rows = np.flatnonzero((wanted != 0) & (self._text.row[sites] < 0))
         fresh = np.flatnonzero((mode == PADDED) & (self._text.pad[sites] == 0))
         codes = self._missing(sites, wanted, body_of)
-        self._make_room(sites, fresh, codes)
-        self._place(change, wanted, codes)
         self._assign_rows(change)
+        if listed is not None:
+            rows = len(self._site_of_row)
+            change.list = self._list.prepare(listed, body_of, self._text.row, rows)
+        self._make_room(sites, fresh, codes, change.list.need_bytes if change.list else 0)
+        self._place(change, wanted, codes)
+        if change.list is not None:
+            self._list.place(change.list, self._arenas[0])
         self._lay_pads(change, fresh)
         change.has_fresh_pad = np.zeros(len(sites), np.bool_)
         change.has_fresh_pad[fresh] = True
         return change
 
     def _counts(self, index: int, body_of: BodyOf) -> bool:
-        return any(isinstance(body_of(one), CountBody) for one in self._sets[index])
+        # Whether the code needs the index of the site, which pads carry.
+        return self._sets[index] == LIST or any(
+            isinstance(body_of(one), CountBody) for one in self._sets[index]
+        )
 
-    def _missing(
-        self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf
-    ) -> dict[tuple[Set, int], tuple[list[Body], int]]:
+    def _missing(self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf) -> Codes:
         pairs = {
             (self._sets[i], arena)
             for i, arena in set(zip(wanted.tolist(), self._arena[sites].tolist(), strict=True))
             if i and (self._sets[i], arena) not in self._live
         }
-        missing = {}
+        missing: Codes = {}
         for chosen, arena in sorted(pairs):
-            bodies = [body_of(one) for one in chosen]
-            size = len(build_entry(bodies, self._traits, 0x10000).data)
-            missing[chosen, arena] = bodies, size
+            build = self._builder(chosen, body_of)
+            missing[chosen, arena] = build, len(build(0x10000).data)
         return missing
+
+    def _builder(self, chosen: Set, body_of: BodyOf) -> Callable[[int], Code]:
+        if chosen == LIST:
+            return build_list
+        bodies = [body_of(one) for one in chosen]
+        return lambda origin: build_entry(bodies, self._traits, origin)
 
     def _make_room(
         self,
         sites: Rows,
         fresh: Rows,
-        codes: dict[tuple[Set, int], tuple[list[Body], int]],
+        codes: Codes,
+        list_bytes: int,
     ) -> None:
         need = {i: 0 for i in range(len(self._arenas))}
+        if list_bytes:
+            need[0] += list_bytes
         for i, count in zip(*np.unique(self._arena[sites[fresh]], return_counts=True), strict=True):
             need[int(i)] += int(count) * pads.PAD_BYTES
         carried = sites[fresh][self.table.carrier[sites[fresh]] != 0]
@@ -426,14 +501,14 @@ class Dispatcher:
         self,
         change: Change,
         wanted: NDArray[np.int32],
-        codes: dict[tuple[Set, int], tuple[list[Body], int]],
+        codes: Codes,
     ) -> None:
         fresh: dict[tuple[Set, int], Trampoline] = {}
-        for (chosen, arena), (bodies, size) in codes.items():
+        for (chosen, arena), (build, size) in codes.items():
             address = self._arenas[arena].take(size)
-            code = build_entry(bodies, self._traits, address)
-            section = section_offset(code)
-            row = self._take_row(chosen)
+            code = build(address)
+            section = cell_offset(code) if chosen == LIST else section_offset(code)
+            row = self._take_row()
             built = Trampoline(
                 chosen, arena, address, len(code.data), row, address + section if section else 0
             )
@@ -448,12 +523,7 @@ class Dispatcher:
                     change.call[at] = found.address
                     change.trampoline[at] = found.row
 
-    def _take_row(self, chosen: Set) -> int:
-        if len(chosen) > MAX_SET:
-            raise PatchError(
-                f"{len(chosen)} ops want the same function, {MAX_SET} is the most",
-                remedy="unregister some of them",
-            )
+    def _take_row(self) -> int:
         if self._free_rows:
             return self._free_rows.pop()
         if self._next_row == TRAMPOLINE_ROWS:
@@ -526,6 +596,8 @@ class Dispatcher:
             registry.write_trampoline(built.row, _trampoline_row(built, State.LIVE))
         for address, laid in change.fresh_pads:
             memory.write(address, laid.tobytes())
+        for address, piece in change.list.writes if change.list else ():
+            memory.write(address, piece)
         self._laid[change.sites] |= self._text.pad[change.sites] != 0
         writes.write_rows(registry, adding=True)
         writes.write_pad_calls(memory, idle=True)
@@ -533,9 +605,26 @@ class Dispatcher:
         self._fill_detours(halt, change)
         # before the text: what fails after is undone
         self.generation = registry.begin_generation(self.generation)
-        writes.write_text(memory)
+        self._point_to_list(change)
+        try:
+            writes.write_text(memory)
+        except BaseException:
+            self._write_cells(self._lists, self._list.now.table)
+            raise
         writes.write_pad_calls(memory, idle=False)
         writes.write_rows(registry, adding=False)
+
+    def _point_to_list(self, change: Change) -> None:
+        # A list must know its sites before they call it, and no others when text is put back.
+        fresh = [built for built, _ in change.built if built.set == LIST]
+        if change.list is None or change.list.version is None:
+            self._write_cells(fresh, self._list.now.table)
+            return
+        self._write_cells([*self._lists, *fresh], change.list.version.table)
+
+    def _write_cells(self, lists: Sequence[Trampoline], table: int) -> None:
+        for one in lists:
+            self._target.memory.write_u64(one.section, table)
 
     def _is_changed(self, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
         # Whether `found` at the patch of each site is not the original, as far as it is replaced.
@@ -568,9 +657,10 @@ class Dispatcher:
             detours.fill(halt, self.table, sites, self._text.pad[sites])
 
     def _free_parked(self, halt: Halt) -> None:
-        if not self._parked:
+        if not self._parked and not self._list.parked:
             return
         rips = np.array(halt.rips(), np.uint64)
+        self._free_list(halt, rips)
         kept: list[Trampoline] = []
         for one in self._parked:
             low, high = one.address, one.address + one.bytes
@@ -583,6 +673,17 @@ class Dispatcher:
             self._arenas[one.arena].give(one.address, one.bytes)
             self._free_rows.append(one.row)
         self._parked = kept
+
+    def _free_list(self, halt: Halt, rips: NDArray[np.uint64]) -> None:
+        # A body returns into the trampoline, and that reads the table and bitmaps: all or nothing.
+        spans = [(one.address, one.address + one.bytes) for one in self._lists]
+        if self._list.is_walked(rips, spans):
+            return
+        for piece in self._list.parked:
+            if piece.is_code:
+                halt.clear_rseq(piece.address, piece.address + piece.bytes)
+            self._arena_at(piece.address).give(piece.address, piece.bytes)
+        self._list.parked.clear()
 
     # 5. After it
 
@@ -597,6 +698,10 @@ class Dispatcher:
         self._current[sites] = wanted[sites]
         for built, _ in change.built:
             self._live[built.set, built.arena] = built
+            if built.set == LIST:
+                self._lists.append(built)
+        if change.list is not None:
+            self._list.commit(change.list)
         self._current[change.gone] = 0
         self.table.kind[change.gone] = SiteKind.REFUSED
         self.table.reason[change.gone] = Reason.FOREIGN
@@ -608,7 +713,7 @@ class Dispatcher:
             np.stack([self._current[called], self._arena[called]]).astype(np.int64), axis=1
         )
         in_use = {(self._sets[i], arena) for i, arena in pairs.T.tolist()}
-        for key in [key for key in self._live if key not in in_use]:
+        for key in [key for key in self._live if key not in in_use and key[0] != LIST]:
             self._parked.append(self._live.pop(key))
 
 
@@ -624,6 +729,10 @@ def _same_low_halves(low: int, high: int, lo: int, hi: int) -> list[tuple[int, i
 def _trampoline_row(one: Trampoline, state: State) -> NDArray[np.void]:
     row = np.zeros((), TRAMPOLINE_DTYPE)
     row["address"], row["bytes"], row["state"] = one.address, one.bytes, state
-    row["section"], row["nr_ops"] = one.section, len(one.set)
-    row["ops"][: min(MAX_SET, len(one.set))] = one.set[:MAX_SET]
+    row["section"] = one.section
+    if one.set == LIST:
+        row["kind"] = TrampolineKind.LIST
+        return row
+    row["nr_ops"] = len(one.set)
+    row["ops"][: len(one.set)] = one.set
     return row

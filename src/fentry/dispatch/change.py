@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.dispatch.list import Update
 from fentry.sites import pad as pads
 from fentry.sites.patcher import POKE_BYTES
 from fentry.sites.site import SHORT_SIZE
@@ -27,7 +28,8 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Trampoline:
-    """Generated code of one set in one arena, and its row in the registry."""
+    """Generated code of one set in one arena, and its row in the registry; `section` is where its
+    rseq descriptor lies, or the cell of a list, 0 for neither."""
 
     set: Set
     arena: int
@@ -64,7 +66,8 @@ class Change:
     """One transaction: `sites` are rows of the table, the others what becomes of each.
 
     `built` are the trampolines that are new, `fresh_pads` (address, bytes) of pads in one piece,
-    `has_fresh_pad` whose those are; `gone` are sites whose module was found to be unloaded.
+    `has_fresh_pad` whose those are; `gone` are sites whose module was found to be unloaded;
+    `list` is the next version of the list of ops, if it changes.
     """
 
     sites: Rows
@@ -76,6 +79,7 @@ class Change:
     fresh_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     has_fresh_pad: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     gone: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    list: Update | None = None
 
 
 def bytes_of(

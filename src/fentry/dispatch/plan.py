@@ -17,10 +17,14 @@ from fentry.dispatch.ops import Ops
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What each site calls: `wanted` is int32[n], an index into `sets`; sets[0] is empty."""
+    """What each site calls: `wanted` is int32[n], an index into `sets`; sets[0] is empty.
+
+    `order` are the ids of all ops; those of every set are in this order.
+    """
 
     sets: tuple[tuple[int, ...], ...]
     wanted: NDArray[np.int32]
+    order: tuple[int, ...] = ()
 
 
 def make_plan(ops: Sequence[Ops], traceable: NDArray[np.bool_]) -> Plan:
@@ -42,4 +46,5 @@ def make_plan(ops: Sequence[Ops], traceable: NDArray[np.bool_]) -> Plan:
         if chosen:
             index[i] = len(sets)
             sets.append(chosen)
-    return Plan(tuple(sets), index[inverse.ravel()])
+    order = tuple(one.id for one in newest_first)
+    return Plan(tuple(sets), index[inverse.ravel()], order)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fentry.region.layout import SiteState, State
-from fentry.region.registry import Registry, Rows
+from fentry.region.layout import SiteState, State, TrampolineKind
+from fentry.region.lists import ListEntry, read_list
+from fentry.region.region import Region
+from fentry.region.registry import Rows
 
 SAVE_REGS = 1 << 2  # FTRACE_OPS_FL_*, include/linux/ftrace.h
 IPMODIFY = 1 << 12
@@ -25,8 +27,8 @@ class Record:
     """A function that calls something, or did: `members` are the ids of its ops, in the order in
     which they run; `flags` of all of them together.
 
-    `call` is the trampoline (target address), 0 where nothing is called.  `is_gone`: another
-    library lies there now.
+    `call` is the trampoline (target address), 0 where nothing is called; `on_list` if it is one
+    that all ops share.  `is_gone`: another library lies there now.
     """
 
     ip: int
@@ -35,6 +37,7 @@ class Record:
     flags: int
     call: int
     is_gone: bool = False
+    on_list: bool = False
 
     @property
     def is_enabled(self) -> bool:
@@ -42,21 +45,27 @@ class Record:
         return bool(self.members)
 
 
-def records(registry: Registry) -> list[Record]:
+def records(region: Region) -> list[Record]:
     """Every function that was ever patched since the attach, by address (touched_functions)."""
-    sites, trampolines = registry.sites, registry.trampolines
-    flags = flags_by_id(registry.ops)
+    sites, trampolines = region.registry.sites, region.registry.trampolines
+    flags, lists = flags_by_id(region.registry.ops), _lists(region, trampolines)
     found = []
     for row in np.argsort(sites["ip"], kind="stable").tolist():
         members: Set = ()
         if sites["state"][row] == SiteState.CALL:
-            members = _set_of(trampolines, int(sites["trampoline"][row]))
+            number = int(sites["trampoline"][row])
+            members = _set_of(trampolines, number)
+            if number in lists:
+                rows = np.array([row])
+                members = tuple(one.id for one in lists[number] if one.wants(rows)[0])
         together = 0
         for one in members:
             together |= flags.get(one, 0)
         call = int(sites["call"][row]) if members else 0
         is_gone = bool(sites["state"][row] == SiteState.GONE)
-        found.append(Record(int(sites["ip"][row]), row, members, together, call, is_gone))
+        on_list = bool(members) and int(sites["trampoline"][row]) in lists
+        ip = int(sites["ip"][row])
+        found.append(Record(ip, row, members, together, call, is_gone, on_list))
     return found
 
 
@@ -64,6 +73,15 @@ def flags_by_id(ops: Rows) -> dict[int, int]:
     """The flags of each live ops."""
     live = ops[ops["state"] == State.LIVE]
     return dict(zip(live["id"].tolist(), live["flags"].tolist(), strict=True))
+
+
+def _lists(region: Region, trampolines: Rows) -> dict[int, list[ListEntry]]:
+    # The lists by the row of the trampoline that walks them.
+    is_list = (trampolines["kind"] == TrampolineKind.LIST) & (trampolines["state"] == State.LIVE)
+    cells = {row: int(trampolines["section"][row]) for row in np.flatnonzero(is_list).tolist()}
+    return {
+        row: read_list(region.memory, region.memory.read_u64(cell)) for row, cell in cells.items()
+    }
 
 
 def _set_of(trampolines: Rows, row: int) -> Set:

@@ -17,7 +17,7 @@ from enum import IntEnum
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRYRG", "little")
-VERSION = 3
+VERSION = 4
 PAGE = 4096
 
 REGISTRY_NAME = b"fentry-registry"
@@ -42,6 +42,13 @@ class State(IntEnum):
     PLANNED = 1
     LIVE = 2
     PARKED = 3
+
+
+class TrampolineKind(IntEnum):
+    """What a trampoline runs: exactly the ops of its row, or what its list says."""
+
+    SET = 0
+    LIST = 1
 
 
 class SiteState(IntEnum):
@@ -119,8 +126,21 @@ TRAMPOLINE_DTYPE = np.dtype(
         ("state", "<u4"),
         ("section", "<u8"),
         ("nr_ops", "<u4"),
-        ("reserved", "<u4"),
+        ("kind", "<u4"),
         ("ops", "<u4", (MAX_SET,)),
+    ]
+)
+
+# A list of ops (docs/design/list.md): rows in memory of an arena, up to one whose `body` is 0. The
+# bit of a site in `bitmap` (bytes of 8 sites, lowest bit first) says whether the ops wants it.
+LIST_DTYPE = np.dtype(
+    [
+        ("body", "<u8"),
+        ("bitmap", "<u8"),
+        ("id", "<u4"),
+        ("sites", "<u4"),
+        ("body_bytes", "<u4"),
+        ("reserved", "<u4"),
     ]
 )
 

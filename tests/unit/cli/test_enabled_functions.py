@@ -38,6 +38,13 @@ def test_several_ops_follow_in_their_order() -> None:
     ]
 
 
+def test_functions_on_the_list_show_it_instead_of_a_trampoline() -> None:
+    assert shown(Record(0, 0, (1,), 0, 0x10, on_list=True)) == [
+        "schedule (1)            ->ftrace_ops_list_func (0x10)",
+        "\tops: 1 (record)",
+    ]
+
+
 def test_function_that_is_no_longer_traced_has_no_trampoline() -> None:
     assert shown(Record(0, 0, (), 0, 0)) == ["schedule (0)"]
     assert shown(Record(0, 0, (), 0, 0, is_gone=True)) == ["schedule (0) gone"]

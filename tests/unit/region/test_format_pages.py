@@ -23,6 +23,7 @@ TABLES: dict[tuple[str, str], np.dtype[np.void]] = {
     ("region.md", "Ops"): region.OPS_DTYPE,
     ("region.md", "Trampoline"): region.TRAMPOLINE_DTYPE,
     ("region.md", "Site"): region.SITE_DTYPE,
+    ("region.md", "List"): region.LIST_DTYPE,
 }
 
 
