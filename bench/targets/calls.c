@@ -23,6 +23,11 @@ PLAIN(plain_untraced) PLAIN(plain_record) PLAIN(plain_count) PLAIN(plain_both) P
 #define OTHER8(n) OTHER(n##0) OTHER(n##1) OTHER(n##2) OTHER(n##3) OTHER(n##4) OTHER(n##5) \
                   OTHER(n##6) OTHER(n##7)
 OTHER8(0) OTHER8(1) OTHER8(2) OTHER8(3) OTHER8(4) OTHER8(5) OTHER8(6) OTHER8(7)
+#ifdef MANY
+#define OTHER64(n) OTHER8(n##0) OTHER8(n##1) OTHER8(n##2) OTHER8(n##3) OTHER8(n##4) OTHER8(n##5) \
+                   OTHER8(n##6) OTHER8(n##7)
+OTHER64(a) OTHER64(b) OTHER64(c) OTHER64(d) OTHER64(e) OTHER64(f) OTHER64(g) OTHER64(h)
+#endif
 
 #define SLOTS (1 << 20)
 char floor_buffer[16 * SLOTS] __attribute__((aligned(4096)));
