@@ -75,9 +75,12 @@ def controllers_fight(run: Run) -> str:
         before = snapshot(target.pid)
         outcomes: Counter[str] = Counter()
         chance = random.Random(11)
+        begun = time.monotonic()
+        run.account.run(tracing.full_cycle, target.pid)
+        cycle_s = time.monotonic() - begun
         for i in range(run.count):
             children = [_fighter(run, target.pid) for _ in range(2)]
-            time.sleep(chance.uniform(0.0, 0.06))
+            time.sleep(chance.uniform(0.0, 1.5 * cycle_s))
             os.kill(children[i % 2], signal.SIGKILL)
             for child in children:
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -98,7 +101,7 @@ def _fighter(run: Run, pid: int) -> int:
     code = 99
     try:
         run.account.become()
-        for _ in range(4):
+        for _ in range(2):
             tracing.full_cycle(pid)
         code = 0
     except FentryError as error:
