@@ -189,8 +189,8 @@ class OpsList:
             body = body_of(one)
             if not isinstance(body, RecordBody | CountBody):
                 raise PatchError(
-                    f"ops {one} cannot be on the list of ops",
-                    cause=f"more than {MAX_SET} ops want one function, or there are too many sets",
+                    f"ops {one} cannot be on the list of ops: it neither records nor counts",
+                    cause=f'dispatch="list", more than {MAX_SET} ops on a function, or no row left',
                     remedy="unregister some of them",
                 )
             found.append(Entry(one, body, np.packbits(bits, bitorder="little").tobytes()))
