@@ -9,6 +9,8 @@ from enum import IntEnum, IntFlag
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.dispatch.threads import ThreadFilter
+
 NOTRACE = "--"  # between the words of the filter and those of notrace
 
 
@@ -23,6 +25,7 @@ class Flags(IntFlag):
     """FTRACE_OPS_FL_* (include/linux/ftrace.h) as far as they exist here."""
 
     NONE = 0
+    PID = 1 << 13  # it filters threads
 
 
 @dataclass(eq=False, slots=True)
@@ -32,7 +35,8 @@ class Ops:
 
     `instance` is the number of that it records into, 0 the top one.
     An empty filter wants every function.  `id` is given at registration, 0 before.  `members` is
-    bool[n] over the sites of the target, filled in at registration.
+    bool[n] over the sites of the target, filled in at registration.  `threads` are those whose
+    calls it sees, all by default.
     """
 
     callback: Callback
@@ -43,6 +47,7 @@ class Ops:
     slot: int = 0
     instance: int = 0
     members: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    threads: ThreadFilter = field(default_factory=ThreadFilter)
 
     @property
     def text(self) -> str:

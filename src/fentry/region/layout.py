@@ -7,12 +7,13 @@
     trampolines_...   trampolines: TRAMPOLINE_ROWS rows
     sites_offset      sites: site_capacity rows
 
-The control page (private, wiped in a forked child) is laid out here as well.
+The control page (private, wiped in a forked child) and the tables of threads are laid out here as
+well.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 import numpy as np
 
@@ -23,6 +24,7 @@ PAGE = 4096
 REGISTRY_NAME = b"fentry-registry"
 RING_NAME = b"fentry-ring"
 COUNTERS_NAME = b"fentry-counters"
+THREADS_NAME = b"fentry-threads"
 
 
 class Kind(IntEnum):
@@ -33,6 +35,7 @@ class Kind(IntEnum):
     COUNTERS = 3
     CONTROL = 4
     CODE = 5
+    THREADS = 6
 
 
 class State(IntEnum):
@@ -185,6 +188,43 @@ COUNTER_BASES_OFFSET = ROOMS_OFFSET + 8 * MAX_RINGS + 64
 # Where a counting trampoline finds the index of the site whose pad called it: so many bytes
 # before the return address (sites/pad.py lays pads out).
 INDEX_BEFORE_RETURN = 13
+
+
+# A table of threads: which of them one ops sees (docs/design/threads.md).  A header page, then one
+# byte for each tid; each nibble of it is one of two sets.  THREADS_WORD, u16, says which set is in
+# force: its low byte is what all threads are by default, its high byte the bit that counts.
+MAX_TIDS = 1 << 22  # PID_MAX_LIMIT: include/linux/threads.h
+THREADS_WORD_OFFSET = 0
+THREAD_SETS_OFFSET = 1024  # two rows of THREAD_SET_DTYPE, one for each set
+THREAD_BYTES_OFFSET = PAGE
+THREADS_BYTES = THREAD_BYTES_OFFSET + MAX_TIDS
+
+THREAD_SET_DTYPE = np.dtype(
+    [
+        ("start_time", "<u8"),
+        ("flags", "<u4"),
+        ("reserved", "<u4"),
+        ("names", "S1008"),
+    ]
+)
+
+
+class ThreadBit(IntFlag):
+    """Bits of a nibble: not treated as the default, listed by the user, listed as not traced, and
+    listed but ended since."""
+
+    DIFFERS = 1
+    LISTED = 2
+    NOTRACE = 4
+    ENDED = 8
+
+
+class ThreadSetFlag(IntFlag):
+    """Flags of a set: there is a list, so that others are not traced; new threads are."""
+
+    NONE = 0
+    ONLY = 1
+    FOLLOW = 2
 
 
 def room_offset(ring: int) -> int:

@@ -23,6 +23,7 @@ from fentry.region.layout import (
     REGISTRY_NAME,
     RING_NAME,
     SEGMENT_DTYPE,
+    THREADS_NAME,
     Kind,
     State,
     control_bytes,
@@ -51,7 +52,12 @@ _MFD_CLOEXEC = 0x1
 _MFD_ALLOW_SEALING = 0x2
 
 _KINDS = [int(kind) for kind in Kind]
-_NAMES = {Kind.REGISTRY: REGISTRY_NAME, Kind.RING: RING_NAME, Kind.COUNTERS: COUNTERS_NAME}
+_NAMES = {
+    Kind.REGISTRY: REGISTRY_NAME,
+    Kind.RING: RING_NAME,
+    Kind.COUNTERS: COUNTERS_NAME,
+    Kind.THREADS: THREADS_NAME,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +232,13 @@ class Region:
         table = int(self.registry.header["segments_offset"])
         at = self.registry.address + table + segment.row * SEGMENT_DTYPE.itemsize + offset
         self.memory.write_u64(at, used)
+
+    def set_instance(self, segment: Segment, instance: int) -> None:
+        """Note whose a segment is, 0 for nobody's."""
+        rows = self.registry.segments
+        row = rows[segment.row : segment.row + 1].copy()
+        row["instance"] = instance
+        self.registry.write_segment(segment.row, row[0])
 
     def set_name(self, segment: Segment, name: str) -> None:
         """Note the name of the instance whose ring a segment is."""

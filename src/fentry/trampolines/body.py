@@ -28,7 +28,8 @@ class RecordBody:
 
     Addresses are in the target: `lines` of the first CpuLine, `records` of CPU 0's records,
     `room` of the ring's room in the control page: 0 in a forked child, and where nothing is to be
-    recorded.  A CPU's tail lies `tail` bytes behind its line.
+    recorded.  A CPU's tail lies `tail` bytes behind its line.  `threads` is the table of those
+    threads whose calls are recorded, 0 for all.
     """
 
     lines: int
@@ -38,6 +39,7 @@ class RecordBody:
     cpu_bytes: int
     capacity: int
     record_bytes: int
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,14 @@ class CountBody:
     `bases` is the address of u64[nr_cpus], each CPU's counters or 0; `displacement` is where the
     counters of this op begin behind a base; `shared` is the address of the counters that
     threads without rseq change with a lock prefix; `control` of the magic in the control page, 0 in
-    a forked child.
+    a forked child; `threads` as of RecordBody.
     """
 
     bases: int
     displacement: int
     shared: int
     control: int
+    threads: int = 0
 
 
 Body = RecordBody | CountBody

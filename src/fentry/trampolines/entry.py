@@ -1,4 +1,5 @@
-"""The light entry trampoline (ftrace_caller): exactly the bodies of one set, no test of anything.
+"""The light entry trampoline (ftrace_caller): exactly the bodies of one set, no test of anything
+but the thread, in the bodies of ops that filter threads.
 
 A site calls it, directly or through its pad.  Every register and every flag is preserved: gcc's
 -fipa-ra lets callers rely on registers that the traced function leaves alone.
@@ -9,14 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from fentry.region.layout import INDEX_BEFORE_RETURN
+from fentry.region.layout import (
+    INDEX_BEFORE_RETURN,
+    MAX_TIDS,
+    THREAD_BYTES_OFFSET,
+    THREADS_WORD_OFFSET,
+)
 from fentry.ring import layout as ring
 from fentry.trampolines.body import RSEQ_SIGNATURE, Body, CountBody, RecordBody, Traits
 from fentry.x86.asm import Asm
 from fentry.x86.code import Code
 from fentry.x86.contract import Contract, Section
-from fentry.x86.operands import dword, qword
+from fentry.x86.operands import byte, dword, qword, word
 from fentry.x86.registers import (
+    ah,
     al,
     eax,
     ecx,
@@ -119,10 +126,37 @@ def section_offset(code: Code) -> int:
     return code.labels["section0"] - code.origin if "section0" in code.labels else 0
 
 
+def _skip_unwanted(a: Asm, table: int, traits: Traits, done: str) -> None:
+    # COST  6 instructions, 3 loads
+    if traits.tid_offset is None:
+        raise ValueError("threads cannot be told apart in this target")
+    # fmt: off
+    if traits.rseq_offset is not None:                  # then every thread has a thread pointer
+        a.mov(edx, dword[fs, traits.tid_offset])
+        a.and_(edx, MAX_TIDS - 1)                       # whatever stands there
+    else:
+        no_block = f"no_block_{done}"
+        _thread_pointer(a, traits)                      # rdx = fs base
+        a.test(rdx, rdx)
+        a.je(no_block)                                  # tid 0, which nobody lists
+        a.mov(edx, dword[rdx + traits.tid_offset])
+        a.and_(edx, MAX_TIDS - 1)
+        a.label(no_block)
+    a.mov(rcx, table + THREAD_BYTES_OFFSET)
+    # The word first: a set is complete before it is in force (SDM Vol. 3, 9.2.2).
+    a.movzx(eax, word[rcx + (THREADS_WORD_OFFSET - THREAD_BYTES_OFFSET)])
+    a.xor(al, byte[rcx + rdx])                          # not the default?
+    a.test(al, ah)
+    a.je(done)
+    # fmt: on
+
+
 def emit_record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
     """The straight part of a record; returns its rare part.  Clobbers rax, rcx, rdx, rsi, rdi."""
     # COST  37 instructions, 1 locked; the clock read hides the rest
     retry, full, done, no_tls = (f"{name}{i}" for name in ("retry", "full", "recorded", "no_tls"))
+    if body.threads:
+        _skip_unwanted(a, body.threads, traits, done)
     # fmt: off
     _cpu(a, traits)                                     # edi = cpu
     a.shl(rdi, 6)                                       # = its line
@@ -195,6 +229,8 @@ def emit_count(
     restart, slow, done = (f"{name}{i}" for name in ("restart", "slow", "counted"))
     counter = rcx + rax * 8 + body.displacement
     depth = a.depth
+    if body.threads:
+        _skip_unwanted(a, body.threads, traits, done)
     # fmt: off
     a.mov(rax, a.entry(0))
     a.mov(eax, dword[rax - INDEX_BEFORE_RETURN])        # = index of the site

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fentry.dispatch.ops import Flags
 from fentry.region import layout as region
 from fentry.ring import layout as ring
 
@@ -24,6 +25,7 @@ TABLES: dict[tuple[str, str], np.dtype[np.void]] = {
     ("region.md", "Trampoline"): region.TRAMPOLINE_DTYPE,
     ("region.md", "Site"): region.SITE_DTYPE,
     ("region.md", "List"): region.LIST_DTYPE,
+    ("region.md", "ThreadSet"): region.THREAD_SET_DTYPE,
 }
 
 
@@ -61,4 +63,8 @@ def test_page_has_the_offsets_of_the_tables() -> None:
     ]  # fmt: skip
     assert f"| {region.SITES_OFFSET} | Sites |" in text
     assert f"| {region.COUNTER_BASES_OFFSET} | each CPU's counters" in text
+    assert f"| {region.THREAD_SETS_OFFSET} | two sets," in text
+    assert f"| {region.THREAD_BYTES_OFFSET} | a byte for each tid |" in text
+    assert f"segment of {region.THREAD_BYTES_OFFSET} + {region.MAX_TIDS} bytes" in text
+    assert f"| flags` | {int(Flags.PID)}: it filters threads" in text.replace("| `", "| ")
     assert f"| {region.ROOMS_OFFSET} | rooms of {region.MAX_RINGS} rings" in text

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import struct
+from dataclasses import replace
 
 import pytest
 from tests.support.golden import compare
 
-from fentry.trampolines.body import CountBody, RecordBody, Traits
+from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
 from fentry.trampolines.entry import build_entry
 
 CONTROL = 0x7E0000000000
@@ -30,6 +31,11 @@ TRAITS = [
         (True, False), (True, False), (2336, -160, None), (0x2D0, None)
     )
 ]
+TABLE = 0x7F0000900000
+RECORD_SOME, COUNT_SOME = (
+    replace(RECORD24, threads=TABLE),
+    replace(COUNT, threads=TABLE + (5 << 20)),
+)
 SETS = {
     "record16": [RECORD16],
     "record24": [RECORD24],
@@ -37,6 +43,12 @@ SETS = {
     "count_record24": [COUNT, RECORD24],
     "record16_count_count": [RECORD16, COUNT, COUNT],
     "eight": [COUNT, RECORD24] * 4,
+}
+FILTERED = {
+    "count_threads": [COUNT_SOME],
+    "record24_threads": [RECORD_SOME],
+    "record16_threads_count": [replace(RECORD16, threads=TABLE), COUNT],
+    "eight": [COUNT_SOME, RECORD_SOME] * 4,
 }
 
 
@@ -46,6 +58,25 @@ def test_every_set_verifies_with_every_trait(name: str, traits: Traits) -> None:
     code = build_entry(SETS[name], traits, 0x7F1000000000)
 
     assert len(code.data) < 4096
+
+
+@pytest.mark.parametrize("name", FILTERED)
+@pytest.mark.parametrize("traits", [t for t in TRAITS if t.tid_offset is not None], ids=str)
+def test_every_filtered_set_verifies_with_every_trait(name: str, traits: Traits) -> None:
+    code = build_entry(FILTERED[name], traits, 0x7F1000000000)
+
+    assert len(code.data) < 4096
+
+
+@pytest.mark.parametrize("body", [RECORD_SOME, COUNT_SOME], ids=["record", "count"])
+def test_threads_that_have_no_tid_are_not_filtered(body: Body) -> None:
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        build_entry([body], replace(USUAL, tid_offset=None), 0x7F1000000000)
+
+
+@pytest.mark.parametrize("name", ["count_threads", "record24_threads"])
+def test_filtered_listing_is_the_golden_one(name: str) -> None:
+    compare(f"entry_{name}.s", build_entry(FILTERED[name], USUAL, 0x7F1000000000).listing())
 
 
 @pytest.mark.parametrize("name", ["record16", "record24", "count", "count_record24"])
