@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 
@@ -22,8 +22,10 @@ from fentry.dispatch.detach import (
     restore_text,
     undo,
 )
-from fentry.dispatch.ops import Callback, Ops, split_words
+from fentry.dispatch.ops import Callback, Flags, Ops, split_words
 from fentry.dispatch.plan import make_plan
+from fentry.dispatch.seen import ThreadFilters
+from fentry.dispatch.threads import ThreadFilter, check
 from fentry.errors import (
     BadInput,
     FentryError,
@@ -34,15 +36,16 @@ from fentry.errors import (
 )
 from fentry.instance import LONGEST_NAME, TOP, Instance
 from fentry.process.maps import read_maps
-from fentry.process.proc import command_of, possible_cpus
+from fentry.process.proc import command_of, list_tids, possible_cpus
 from fentry.process.shared import SharedMemory
 from fentry.process.start import end, start
 from fentry.process.stop import MAX_STOP_S
 from fentry.process.target import CpuTraits, Halt, Target
 from fentry.region import layout as region_layout
-from fentry.region.layout import OPS_DTYPE, OPS_ROWS, Kind, State
+from fentry.region.layout import OPS_DTYPE, OPS_ROWS, THREADS_BYTES, Kind, State
 from fentry.region.region import Region, Segment
 from fentry.region.registry import find_registry
+from fentry.region.threads import ThreadTable, read_whole, stored_in
 from fentry.ring.buffer import Geometry, is_formatted
 from fentry.ring.layout import MODE_DISCARD
 from fentry.ring.reader import Batch, Stats
@@ -104,6 +107,7 @@ class Session:
         self._ops_rows: dict[int, int] = {}
         self.instances: dict[int, Instance] = {}
         self._counters: tuple[Segment, SharedMemory] | None = None
+        self._threads = ThreadFilters(pid)
         self._hold = ExitStack()
         try:
             self.top = self._add_instance(TOP, "", self.options)
@@ -202,8 +206,16 @@ class Session:
             cpu = halt.traits()
             region.own()
             region.registry.begin_generation()
+            tables: dict[int, tuple[ThreadTable, bytes]] = {}
             for segment in region.segments:
-                self._adopt_shared(halt, segment)
+                if self._is_unfinished(segment):
+                    region.drop(halt.remote, [segment])  # it died making it: nobody uses it
+                elif segment.kind is Kind.THREADS:
+                    found = read_whole(self.target.memory, segment)
+                    memory = region.share(halt.remote, segment)
+                    tables[segment.row] = ThreadTable(segment, memory, found), found
+                else:
+                    self._adopt_shared(halt, segment)
         self._make_dispatcher(cpu)
         self.functions.analyse_at(self.region.registry.sites["ip"].astype(np.uint64))
         members = self._dispatcher.adopt()
@@ -214,30 +226,42 @@ class Session:
             text = bytes(row["filter"]).decode(errors="surrogateescape")
             ops = Ops(Callback(int(row["callback"])), *split_words(text))
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
-            ops.instance = int(row["instance"])
+            ops.instance, ops.flags = int(row["instance"]), Flags(int(row["flags"]))
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
             if len(row["filter"]) < OPS_DTYPE["filter"].itemsize:  # it is whole
                 ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
                 self._refuse_foreign(ops.members)
             self.ops[ops.id] = ops
+        self._adopt_threads(tables.values())
         self._next_id = 1 + max((*self.ops, *self._dispatcher.known_ids), default=0)
         self._apply()  # what it was in the middle of is done
 
-    def _adopt_shared(self, halt: Halt, segment: Segment) -> None:
-        if segment.kind not in (Kind.RING, Kind.COUNTERS):
-            return
+    def _is_unfinished(self, segment: Segment) -> bool:
+        # Whether shared memory has no size yet, or a ring is not formatted.
+        if segment.kind not in (Kind.RING, Kind.COUNTERS, Kind.THREADS):
+            return False
         start = self.target.memory.read_some(segment.address, 16)
-        if not start or (segment.kind is Kind.RING and not is_formatted(start)):
-            self.region.drop(halt.remote, [segment])  # it died making it: nobody uses it
-            return
-        memory = self.region.share(halt.remote, segment)
+        return not start or (segment.kind is Kind.RING and not is_formatted(start))
+
+    def _adopt_shared(self, halt: Halt, segment: Segment) -> None:
         if segment.kind is Kind.COUNTERS:
-            self._counters = segment, memory
+            self._counters = segment, self.region.share(halt.remote, segment)
             self._write_counter_bases(halt, segment)
-            return
-        if segment.instance != TOP:
-            self._add_instance(segment.instance, segment.name, self.options)
-        self.instances[segment.instance].take_ring(segment, memory)
+        elif segment.kind is Kind.RING:
+            if segment.instance != TOP:
+                self._add_instance(segment.instance, segment.name, self.options)
+            memory = self.region.share(halt.remote, segment)
+            self.instances[segment.instance].take_ring(segment, memory)
+
+    def _adopt_threads(self, tables: Iterable[tuple[ThreadTable, bytes]]) -> None:
+        for table, found in tables:
+            ops = self.ops.get(table.segment.instance)
+            if ops is None or Flags.PID not in ops.flags:
+                self._threads.spare.append(table)
+                continue
+            seen = self._threads.add(ops.id, table)
+            seen.take(stored_in(found))
+            ops.threads = seen.wanted
 
     def detach(self) -> None:
         """Restore the text and unmap everything. Safe to call again, and to be repeated when it
@@ -297,6 +321,7 @@ class Session:
 
         Raises SymbolNotFound, BadInput, PatchError, LockError, StopTimeout; then nothing changed.
         """
+        self._refuse_threads(ops.threads)
         self._renew()
         wanted, notrace = map(self.functions.settled, (ops.filter, ops.notrace))
         members = self.functions.match(wanted, notrace)
@@ -313,8 +338,10 @@ class Session:
         ops.members = members
         self.ops[ops.id] = ops
         try:
+            self._make_threads(ops)
             self._apply(first=[ops])
         except FentryError:
+            self._threads.remove(ops.id)
             del self.ops[ops.id]
             self._ops_rows.pop(ops.id, None)
             ops.id = 0
@@ -333,6 +360,7 @@ class Session:
             self.ops[ops.id] = ops
             raise
         del self._ops_rows[ops.id]
+        self._threads.remove(ops.id)
 
     def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
         """Change which functions registered ops see, in one transaction."""
@@ -348,6 +376,79 @@ class Session:
             ops.filter, ops.notrace = before
             ops.members = self.functions.match(*before, lenient=True)
             raise
+
+    def set_threads(self, ops: Ops, threads: ThreadFilter) -> None:
+        """Change which threads registered ops see, for every call that begins from now on.
+
+        Nothing is stopped, but where a first filter comes or the last goes: then `ops.id` is a new
+        one. Raises BadInput, and as register(); then nothing changed.
+        """
+        if self.ops.get(ops.id) is not ops:
+            raise BadInput("these ops are not registered")
+        self._refuse_threads(threads)
+        seen = self._threads.get(ops.id)
+        if (seen is None) is bool(threads):
+            self._replace(ops, threads)
+        elif seen is not None:
+            self._dispatcher.check_owner()  # else another controller has moved the table
+            seen.set(threads)
+            ops.threads = threads
+
+    def follow_threads(self) -> None:
+        """Take threads that have ended off the lists of all ops, and add those that have got a name
+        of theirs. To be called every 10 ms; more often costs nothing."""
+        self._threads.look()
+
+    def unmatched_names(self, ops: Ops) -> list[str]:
+        """Those of the names of threads that an ops wants that no thread has had yet."""
+        seen = self._threads.get(ops.id)
+        return sorted(seen.unmatched) if seen is not None else []
+
+    def _replace(self, ops: Ops, threads: ThreadFilter) -> None:
+        # By ops of a new id: the trampoline is another one. Both are in the registry meanwhile.
+        self._renew()
+        before = Ops(ops.callback, flags=ops.flags, id=ops.id, threads=ops.threads)
+        del self.ops[ops.id]
+        ops.id, self._next_id = self._next_id, self._next_id + 1
+        ops.threads = threads
+        self.ops[ops.id] = ops
+        try:
+            self._make_threads(ops)
+            self._apply(first=[ops], last=[before])
+        except FentryError:
+            self._threads.remove(ops.id)
+            del self.ops[ops.id]
+            self._ops_rows.pop(ops.id, None)
+            ops.id, ops.flags, ops.threads = before.id, before.flags, before.threads
+            self.ops[ops.id] = ops
+            raise
+        del self._ops_rows[before.id]
+        self._threads.remove(before.id)
+
+    def _refuse_threads(self, threads: ThreadFilter) -> None:
+        if not threads:
+            return
+        if self._traits.tid_offset is None:
+            raise BadInput(
+                f"the threads of process {self.pid} cannot be told apart",
+                cause="it keeps no thread ids where glibc and musl have them",
+                remedy="trace all of its threads",
+            )
+        check(threads, self.pid, frozenset(list_tids(self.pid)))
+
+    def _make_threads(self, ops: Ops) -> None:
+        # The table of its threads is complete before a trampoline asks it.
+        ops.flags &= ~Flags.PID
+        if not ops.threads:
+            return
+        ops.flags |= Flags.PID
+        if self._threads.spare:
+            table = self._threads.spare.pop()
+            with self.owned():
+                self.region.set_instance(table.segment, ops.id)
+        else:
+            table = ThreadTable(*self._add_shared(Kind.THREADS, THREADS_BYTES, ops.id))
+        self._threads.add(ops.id, table).set(ops.threads)
 
     def follow_modules(self) -> list[Module]:
         """Trace what has been loaded since by the filters of all ops; the new modules.
@@ -433,9 +534,9 @@ class Session:
             )
 
     def _body(self, number: int) -> Body:
-        ops = self.ops[number]
+        ops, threads = self.ops[number], self._threads.address_of(number)
         if ops.callback is Callback.RECORD:
-            return self.instances[ops.instance].body
+            return replace(self.instances[ops.instance].body, threads=threads)
         assert self._counters is not None
         segment, _ = self._counters
         return CountBody(
@@ -443,6 +544,7 @@ class Session:
             displacement=ops.slot * self._slot_bytes,
             shared=segment.address + possible_cpus() * COUNT_SLOTS * self._slot_bytes,
             control=self._control,
+            threads=threads,
         )
 
     def _write_ops(self, entries: Sequence[tuple[int, NDArray[np.void]]]) -> None:
@@ -456,7 +558,7 @@ class Session:
         if state is State.LIVE:  # of others the members may be those of an older table
             row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
         row["owner_pid"] = os.getpid()
-        row["slot"], row["instance"] = ops.slot, ops.instance
+        row["slot"], row["instance"], row["flags"] = ops.slot, ops.instance, ops.flags
         row["filter"] = ops.text.encode(errors="surrogateescape")[: OPS_DTYPE["filter"].itemsize]
         return self._ops_row(ops), row
 

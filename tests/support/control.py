@@ -11,7 +11,7 @@ from pathlib import Path
 
 MAGIC = 0x64656266
 PAGE_BYTES = 65536
-READY, STOP, HOLD, PARKED, WORKERS, NR_SLOTS, BAD = 4, 8, 12, 16, 20, 24, 32
+READY, STOP, HOLD, PARKED, WORKERS, NR_SLOTS, WISH, BAD = 4, 8, 12, 16, 20, 24, 28, 32
 SLOTS, SLOT_BYTES, NAME_BYTES = 64, 64, 48
 SYS_FUTEX = 202
 FUTEX_WAKE = 1
@@ -60,6 +60,10 @@ class Control:
     def go(self) -> None:
         """Open the gate and wake all who wait at it."""
         self._set(HOLD, 0)
+
+    def wish(self, number: int) -> None:
+        """Tell the target a number; what it means is up to the target."""
+        self._set(WISH, number)
 
     def stop(self) -> None:
         """Ask the target to finish and print END.

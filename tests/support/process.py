@@ -124,6 +124,10 @@ class Target:
         """Open the gate."""
         self._page.go()
 
+    def wish(self, number: int) -> None:
+        """Tell the target a number that it understands; its head says how."""
+        self._page.wish(number)
+
     def stop(self, seconds: float = 20) -> End:
         """Let the target finish by itself; raises TargetFailed if it does not in time."""
         self._page.stop()

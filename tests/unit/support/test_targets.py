@@ -22,6 +22,7 @@ WORK = [
     ("storm.c", (), "f_storm"),
     ("forks.c", (), "rounds"),
     ("zombie_leader.c", (), "f_worker"),
+    ("known.c", (), "calls.w0"),
     ("sigstorm.c", (), "f_handler"),
     ("sigstorm.c", ("jump=1",), "jumps"),
     ("vfork_parent.c", ("ms=20",), "vforks"),

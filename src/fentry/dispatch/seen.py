@@ -1,0 +1,146 @@
+"""The threads that each ops sees, kept up to date as threads come, go and change their names."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from fentry.dispatch.threads import Lists, ThreadFilter, check, lists_of, restored, stored
+from fentry.errors import TargetGone
+from fentry.process.proc import list_tids, read_stat, read_status, thread_name
+from fentry.region.threads import StoredSet, ThreadTable
+
+LOOK_S = 0.01
+_SHARE = 10  # a look takes at most one part of so many of the time
+_TICKS = os.sysconf("SC_CLK_TCK")  # of start times in /proc: proc(5)
+
+
+class SeenThreads:
+    """The threads of process `pid` that one ops sees; its table says so to the trampolines."""
+
+    def __init__(self, pid: int, table: ThreadTable) -> None:
+        self.table = table
+        self.wanted = ThreadFilter()
+        self.unmatched: set[str] = set()
+        self._pid = pid
+        self._lists = Lists()
+        self._start_time = 0
+        self._own: dict[int, int] | None = None if _is_own_namespace(pid) else {}
+
+    def set(self, wanted: ThreadFilter) -> None:
+        """See other threads from now on. Raises BadInput; then nothing changed."""
+        living = frozenset(list_tids(self._pid))
+        check(wanted, self._pid, living)
+        self.wanted, self.unmatched = wanted, set(wanted.names)
+        self._write(lists_of(wanted, living, self._named(living)))
+
+    def take(self, found: StoredSet) -> None:
+        """Go on with what a dead controller wrote."""
+        if self._own is not None:
+            theirs = {self._index(tid): tid for tid in list_tids(self._pid)}
+            found = replace(found, bits={theirs.get(t, t): b for t, b in found.bits.items()})
+        self.wanted, self._lists = restored(found)
+        self.unmatched = set(self.wanted.names)
+        self._start_time = found.start_time
+        self.look(frozenset(list_tids(self._pid)))
+
+    def look(self, living: AbstractSet[int]) -> None:
+        """Take off who has ended, and see who has got a name since."""
+        ended = {tid for tid in self._lists.every if tid not in living or self._is_another(tid)}
+        lists = self._lists.without(ended, self._named(living))
+        if self._own is not None:
+            self._own = {t: o for t, o in self._own.items() if t in living and t not in ended}
+        if lists != self._lists:
+            self._write(lists)
+
+    def _write(self, lists: Lists) -> None:
+        self._lists = lists
+        # All of them have been seen alive: whoever starts after this moment is another thread.
+        self._start_time = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
+        new = stored(self.wanted, lists, self._start_time)
+        self.table.write(replace(new, bits={self._index(t): b for t, b in new.bits.items()}))
+
+    def _named(self, living: AbstractSet[int]) -> frozenset[int]:
+        globs = self.wanted.names
+        if not globs:
+            return frozenset()
+        names = {tid: thread_name(self._pid, tid) for tid in living}
+        self.unmatched -= {g for g in self.unmatched if _match(names.values(), g)}
+        return frozenset(
+            tid for tid, name in names.items() if any(_match([name], g) for g in globs)
+        )
+
+    def _is_another(self, tid: int) -> bool:
+        try:
+            return read_stat(self._pid, tid).start_time > self._start_time
+        except TargetGone:
+            return True
+
+    def _index(self, tid: int) -> int:
+        # The tid as the target knows it, in its own pid namespace.
+        if self._own is None:
+            return tid
+        if tid not in self._own:
+            try:
+                self._own[tid] = read_status(self._pid, tid).ns_pid
+            except TargetGone:
+                return 0  # nobody's
+        return self._own[tid]
+
+
+class ThreadFilters:
+    """The thread filters of a session by the id of their ops, and tables that nobody uses now."""
+
+    def __init__(self, pid: int) -> None:
+        self.spare: list[ThreadTable] = []
+        self._pid = pid
+        self._by_ops: dict[int, SeenThreads] = {}
+        self._next_look = 0.0
+
+    def get(self, number: int) -> SeenThreads | None:
+        """What the ops `number` sees; None if it sees every thread."""
+        return self._by_ops.get(number)
+
+    def address_of(self, number: int) -> int:
+        """Where the table of an ops lies in the target, 0 if it has none."""
+        seen = self._by_ops.get(number)
+        return seen.table.address if seen is not None else 0
+
+    def add(self, number: int, table: ThreadTable) -> SeenThreads:
+        """The ops `number` has a table from now on."""
+        self._by_ops[number] = seen = SeenThreads(self._pid, table)
+        return seen
+
+    def remove(self, number: int) -> ThreadTable | None:
+        """Nobody is to look at the table of an ops any more; the table, which is spare now."""
+        seen = self._by_ops.pop(number, None)
+        if seen is None:
+            return None
+        self.spare.append(seen.table)
+        return seen.table
+
+    def look(self) -> None:
+        """Look at the threads of the process, if it is time for that again."""
+        begun = time.monotonic()
+        if not self._by_ops or begun < self._next_look:
+            return
+        living = frozenset(list_tids(self._pid))
+        for seen in self._by_ops.values():
+            seen.look(living)
+        now = time.monotonic()
+        self._next_look = now + max(LOOK_S, _SHARE * (now - begun))
+
+
+def _match(names: Iterable[str], glob: str) -> bool:
+    return any(fnmatchcase(name, glob) for name in names)
+
+
+def _is_own_namespace(pid: int) -> bool:
+    try:
+        return read_status(pid).ns_pid == pid
+    except TargetGone:
+        return True

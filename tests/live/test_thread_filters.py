@@ -1,0 +1,563 @@
+"""Which threads an ops sees, exact for each of them, and changed while all of them run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support import tracing
+from tests.support.build import build
+from tests.support.process import Target, start
+from tests.support.state import diff, snapshot, text_hash
+from tests.support.unprivileged import Account
+
+from fentry.dispatch.ops import Flags, Ops
+from fentry.dispatch.threads import ThreadFilter
+from fentry.errors import BadInput
+from fentry.region.layout import Kind, State
+from fentry.ring.layout import TID_MASK
+from fentry.session import Options, Session, adopt, attach
+
+BIG = Options(buffer_bytes=16 << 20)
+FUNCTIONS = ("f_one", "f_two")
+
+
+@pytest.fixture
+def target(account: Account) -> Iterator[Target]:
+    """Four threads w0 to w3, at the gate."""
+    with start(build("known.c"), account=account, hold=True) as running:
+        yield running
+
+
+def tid_of(target: Target, name: str) -> int:
+    """The tid of a thread of known.c; waits until it has told it."""
+    target.await_condition(lambda: target.counters()[f"tid.{name}"] > 0, f"tid of {name}")
+    return target.counters()[f"tid.{name}"]
+
+
+def calls(target: Target) -> Counter[int]:
+    """Calls of each of the two functions by tid; exact at the gate."""
+    found = target.counters()
+    names = [name.removeprefix("tid.") for name in found if name.startswith("tid.")]
+    return Counter({found[f"tid.{n}"]: found[f"calls.{n}"] for n in names})
+
+
+def recorded(session: Session) -> Counter[int]:
+    """Calls of both functions together by tid, of records not read before."""
+    by_tid: Counter[int] = Counter()
+    for batch in session.consume():
+        tids, numbers = np.unique(batch.records["word"] & TID_MASK, return_counts=True)
+        by_tid.update(dict(zip(tids.tolist(), numbers.tolist(), strict=True)))
+    return by_tid
+
+
+def made_by(made: Counter[int], *tids: int) -> Counter[int]:
+    """Both functions' calls of some threads."""
+    return Counter({tid: 2 * made[tid] for tid in tids})
+
+
+def recording(threads: ThreadFilter, *wanted: str) -> Ops:
+    """Ops that record calls of some threads."""
+    ops = tracing.recording(*(wanted or FUNCTIONS))
+    ops.threads = threads
+    return ops
+
+
+def counting(threads: ThreadFilter, *wanted: str) -> Ops:
+    """Ops that count calls of some threads."""
+    ops = tracing.counting(*(wanted or FUNCTIONS))
+    ops.threads = threads
+    return ops
+
+
+def work(target: Target, more: int = 300) -> Counter[int]:
+    """Let it run for a while; the calls made meanwhile, by tid."""
+    before = calls(target)
+    target.go()
+    target.await_calls("calls.w0", more)
+    target.hold()
+    return calls(target) - before
+
+
+def filters(target: Target) -> dict[str, tuple[ThreadFilter, list[str]]]:
+    """Kinds of filters, and which threads they see."""
+    w = [tid_of(target, f"w{n}") for n in range(4)]
+    return {
+        "one": (ThreadFilter({w[1]}), ["w1"]),
+        "two": (ThreadFilter({w[1], w[3]}), ["w1", "w3"]),
+        "not one": (ThreadFilter(notrace_tids={w[0]}), ["w1", "w2", "w3"]),
+        "notrace wins": (ThreadFilter({w[0], w[2]}, {w[2]}), ["w0"]),
+        "nobody": (ThreadFilter({w[0]}, {w[0]}), []),
+        "by name": (ThreadFilter(names=("w[12]", "nobody*")), ["w1", "w2"]),
+        "by name or tid": (ThreadFilter({w[3]}, names=("w0",)), ["w0", "w3"]),
+        "empty": (ThreadFilter(follow=True), ["w0", "w1", "w2", "w3"]),
+    }
+
+
+KINDS = ["one", "two", "not one", "notrace wins", "nobody", "by name", "by name or tid", "empty"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_ops_sees_its_threads_and_no_other(account: Account, target: Target, kind: str) -> None:
+    wanted, names = filters(target)[kind]
+    tids = [tid_of(target, name) for name in names]
+    before = snapshot(target.pid)
+
+    def controller() -> tuple[Counter[int], Counter[int], Counter[str], int]:
+        with attach(target.pid, BIG) as session:
+            count = session.register(counting(wanted))
+            session.register(recording(wanted))
+            everyone = session.register(tracing.counting("f_one"))
+            made = work(target)
+            assert tracing.counted(session, everyone) == {"f_one": made.total()}
+            counts = tracing.counted(session, count)
+            return made, recorded(session), counts, tracing.dropped(session)
+
+    made, records, counts, dropped = account.run(controller)
+    assert diff(before, snapshot(target.pid)) == []
+    target.go()
+    assert target.stop().is_well
+    assert all(made[tid_of(target, f"w{n}")] > 0 for n in range(4))
+    assert records == made_by(made, *tids)
+    assert dropped == 0
+    each = sum(made[tid] for tid in tids)
+    assert counts == ({name: each for name in FUNCTIONS} if tids else {})
+
+
+@pytest.mark.parametrize("form", ["static", "checked"])
+def test_other_programs_are_filtered_as_well(account: Account, form: str) -> None:
+    """A static program; and registers, flags and vectors across calls that are and are not seen."""
+    program = build("known.c", static=True) if form == "static" else build("hot.c")
+    counter = "calls.w0" if form == "static" else "f_plain"
+    with start(program, "threads=3", "pause_us=50", account=account, hold=True) as target:
+        chosen = target.tids()[2]
+
+        def controller() -> tuple[list[int], int, int]:
+            with attach(target.pid, BIG) as session:
+                session.register(recording(ThreadFilter({chosen}), "f_*"))
+                target.go()
+                target.await_calls(counter, 3000)
+                target.hold()
+                records = recorded(session)
+                return list(records), records.total(), tracing.dropped(session)
+
+        tids, records, dropped = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert end.is_well, end.err
+    assert (tids, dropped) == ([chosen], 0)
+    assert records > 1000
+
+
+def test_threads_change_while_all_run_without_a_stop(account: Account, target: Target) -> None:
+    w0, w1 = tid_of(target, "w0"), tid_of(target, "w1")
+
+    def controller() -> tuple[list[Counter[int]], Counter[int], list[int]]:
+        with attach(target.pid, BIG) as session:
+            ops = session.register(recording(ThreadFilter({w0})))
+            target.go()
+            target.await_calls("calls.w0", 300)
+            before = len(session.target.stop_durations_ns), text_hash(target.pid), ops.id
+            moments = [calls(target)]
+            session.set_threads(ops, ThreadFilter({w1}))
+            moments.append(calls(target))
+            after = len(session.target.stop_durations_ns), text_hash(target.pid), ops.id
+            assert before == after
+            target.await_calls("calls.w1", 300)
+            target.hold()
+            moments.append(calls(target))
+            return moments, recorded(session), session.target.stop_durations_ns
+
+    (begun, changed, end), records, _ = account.run(controller)
+    target.go()
+    assert target.stop().is_well
+    assert records.keys() == {w0, w1}
+    # calls are counted a moment after they are made: ten of each function a round
+    assert 2 * begun[w0] <= records[w0] <= 2 * (changed[w0] + 2)
+    assert 2 * (end[w1] - changed[w1] - 2) <= records[w1] <= 2 * (end[w1] - begun[w1] + 2)
+
+
+def test_each_of_many_changes_is_exact(account: Account, target: Target) -> None:
+    w = [tid_of(target, f"w{n}") for n in range(4)]
+    steps = [
+        (ThreadFilter({w[0]}), [0]),
+        (ThreadFilter(notrace_tids={w[0]}), [1, 2, 3]),
+        (ThreadFilter(), [0, 1, 2, 3]),  # the test is gone
+        (ThreadFilter({w[2]}, follow=True), [2]),
+        (ThreadFilter(names=("w3",)), [3]),
+        (ThreadFilter(), [0, 1, 2, 3]),
+        (ThreadFilter({w[1], w[2]}, {w[2]}), [1]),
+    ]
+
+    def controller() -> list[tuple[Counter[int], Counter[int], Counter[str], int, set[int]]]:
+        seen = []
+        with attach(target.pid, BIG) as session:
+            record = session.register(recording(ThreadFilter()))
+            count = session.register(counting(ThreadFilter(), "f_two"))
+            before = tracing.counted(session, count)
+            for wanted, _ in steps:
+                session.set_threads(record, wanted)
+                session.set_threads(count, wanted)
+                made = work(target, 50)
+                counts = tracing.counted(session, count)
+                tables = len(session.region.of_kind(Kind.THREADS))
+                rows = session.region.registry.ops
+                flags = set(rows["flags"][rows["state"] == State.LIVE].tolist())
+                seen.append((made, recorded(session), counts - before, tables, flags))
+                before = counts
+            assert sorted(session.ops) == [record.id, count.id]
+            session.unregister(record)
+            session.unregister(count)
+        return seen
+
+    before = snapshot(target.pid)
+    seen = account.run(controller)
+    assert diff(before, snapshot(target.pid)) == []
+    target.go()
+    assert target.stop().is_well
+    for (wanted, numbers), (made, records, counts, tables, flags) in zip(steps, seen, strict=True):
+        tids = [w[n] for n in numbers]
+        assert records == made_by(made, *tids)
+        assert counts == {"f_two": sum(made[tid] for tid in tids)}
+        assert tables == 2  # tables of ops without a filter are used again
+        assert flags == {int(Flags.PID) if wanted else 0}
+
+
+def test_a_refused_change_leaves_the_old_threads(account: Account, target: Target) -> None:
+    w0 = tid_of(target, "w0")
+
+    def controller() -> tuple[Counter[int], Counter[int]]:
+        with attach(target.pid, BIG) as session:
+            ops = session.register(recording(ThreadFilter({w0})))
+            with pytest.raises(BadInput, match=f"{os.getpid()}: no thread of process"):
+                session.set_threads(ops, ThreadFilter({w0, os.getpid()}))
+            with pytest.raises(BadInput, match="no thread of process"):
+                session.register(counting(ThreadFilter(notrace_tids={1})))
+            with pytest.raises(BadInput, match="not registered"):
+                session.set_threads(counting(ThreadFilter()), ThreadFilter({w0}))
+            assert ops.threads == ThreadFilter({w0})
+            assert list(session.ops.values()) == [ops]
+            return work(target, 50), recorded(session)
+
+    made, records = account.run(controller)
+    target.go()
+    assert target.stop().is_well
+    assert records == made_by(made, w0)
+
+
+def test_threads_without_tids_are_refused_before_anything_changes(account: Account) -> None:
+    with start(build("nolibc.c"), account=account, hold=True) as target:
+
+        def controller() -> set[Kind]:
+            with attach(target.pid, tracing.SMALL) as session:
+                before, wanted = snapshot(target.pid), ThreadFilter({target.pid})
+                for ops in (counting(wanted, "f_raw"), recording(wanted, "f_raw")):
+                    with pytest.raises(BadInput, match="cannot be told apart"):
+                        session.register(ops)
+                assert diff(before, snapshot(target.pid)) == []
+                ops = session.register(tracing.counting("f_raw"))
+                before = snapshot(target.pid)
+                with pytest.raises(BadInput, match="cannot be told apart"):
+                    session.set_threads(ops, wanted)
+                assert diff(before, snapshot(target.pid)) == []
+                assert (list(session.ops.values()), ops.threads) == ([ops], ThreadFilter())
+                return {segment.kind for segment in session.region.segments}
+
+        kinds = account.run(controller)
+        target.go()
+        assert target.stop().code == 0
+    assert Kind.THREADS not in kinds
+
+
+@pytest.mark.parametrize("by_worker", [0, 1])
+@pytest.mark.parametrize("follow", [False, True])
+def test_new_threads_are_seen_from_their_first_call_with_follow(
+    account: Account, follow: bool, by_worker: int
+) -> None:
+    with start(build("known.c"), f"by_worker={by_worker}", account=account, hold=True) as target:
+        w0 = tid_of(target, "w0")
+
+        def controller() -> tuple[Counter[int], Counter[int], Counter[str], list[int]]:
+            with attach(target.pid, BIG) as session:
+                wanted = ThreadFilter({w0}, follow=follow)
+                session.register(recording(wanted))
+                count = session.register(counting(wanted, "f_one"))
+                before = calls(target)
+                target.wish(3)
+                target.go()
+                target.await_condition(lambda: target.counters()["calls.x3"] > 50, "x3 at work")
+                session.follow_threads()
+                target.await_calls("calls.x1", 50)
+                target.hold()
+                fresh = [tid_of(target, f"x{n}") for n in (1, 2, 3)]
+                counts = tracing.counted(session, count)
+                return calls(target) - before, recorded(session), counts, fresh
+
+        made, records, counts, fresh = account.run(controller)
+        target.wish(0)
+        target.go()
+        assert target.stop().is_well
+    seen = [w0, *fresh] if follow else [w0]
+    assert records == made_by(made, *seen)
+    assert counts == {"f_one": sum(made[tid] for tid in seen)}
+    assert all(made[tid] > 0 for tid in fresh)
+
+
+def test_threads_are_seen_while_they_have_a_name(account: Account, target: Target) -> None:
+    w0, w1 = tid_of(target, "w0"), tid_of(target, "w1")
+
+    def controller() -> list[tuple[Counter[int], Counter[int]]]:
+        with attach(target.pid, BIG) as session:
+            ops = session.register(recording(ThreadFilter({w0}, names=("ren*", "never"))))
+            seen = [(work(target, 50), recorded(session))]
+            assert session.unmatched_names(ops) == ["never", "ren*"]
+            target.wish(1000)
+            target.go()
+            target.await_condition(lambda: b"renamed" in names_of(target), "renamed")
+            target.hold()
+            recorded(session)
+            session.follow_threads()
+            seen.append((work(target, 50), recorded(session)))
+            assert session.unmatched_names(ops) == ["never"]
+            return seen
+
+    (first, one), (second, two) = account.run(controller)
+    target.go()
+    assert target.stop().is_well
+    assert one == made_by(first, w0)
+    assert two == made_by(second, w0, w1)
+
+
+def names_of(target: Target) -> set[bytes]:
+    """comm of all threads."""
+    folder = Path(f"/proc/{target.pid}/task")
+    return {(folder / str(tid) / "comm").read_bytes().strip() for tid in target.tids()}
+
+
+def boot_ticks() -> int:
+    """The clock of start times in /proc."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+@contextmanager
+def next_tid() -> Iterator[Callable[[int], None]]:
+    """A function that makes the kernel give a tid next, if nobody else makes a task meanwhile.
+
+    A process of root does it, for whoever calls.
+    """
+    if os.getuid():
+        pytest.skip("choosing a tid (ns_last_pid) needs root")
+    asking, asked = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(asking[1])
+        try:
+            while wish := os.read(asking[0], 16):
+                Path("/proc/sys/kernel/ns_last_pid").write_text(str(int(wish) - 1))
+                os.write(asked[1], b"done")
+        finally:
+            os._exit(0)
+
+    def choose(tid: int) -> None:
+        os.write(asking[1], str(tid).encode())
+        assert os.read(asked[0], 4) == b"done"
+
+    try:
+        yield choose
+    finally:
+        for end in (*asking, *asked):
+            os.close(end)
+        os.waitpid(child, 0)
+
+
+def make_thread_with_tid(target: Target, tid: int, choose: Callable[[int], None]) -> None:
+    """One more thread of known.c, with a tid that nobody has."""
+    for n in range(2, 200):
+        choose(tid)
+        target.wish(1)
+        if tid_of(target, f"x{n}") == tid:
+            return
+        target.wish(0)
+        target.await_condition(lambda: not target.counters()["made"], "joined")
+    raise AssertionError(f"nobody got tid {tid}")
+
+
+@pytest.mark.parametrize("looks", ["between", "afterwards"])
+@pytest.mark.parametrize("kind", ["listed", "notrace", "follow"])
+def test_the_next_thread_with_a_tid_is_another_one(
+    account: Account, target: Target, kind: str, looks: str
+) -> None:
+    w0 = tid_of(target, "w0")
+    target.wish(1)
+    old = tid_of(target, "x1")
+    target.hold()
+    wanted = {
+        "listed": ThreadFilter({w0, old}),
+        "notrace": ThreadFilter(notrace_tids={old}),
+        "follow": ThreadFilter({w0}, follow=True),
+    }[kind]
+
+    def controller(
+        choose: Callable[[int], None],
+    ) -> tuple[Counter[int], Counter[int], Counter[int], Counter[int]]:
+        with attach(target.pid, BIG) as session:
+            session.register(recording(wanted))
+            first = work(target, 50), recorded(session)
+            written = boot_ticks()
+            target.wish(0)
+            target.go()
+            target.await_condition(lambda: old not in target.tids(), "x1 has ended")
+            if looks == "between":
+                session.follow_threads()
+            target.await_condition(lambda: boot_ticks() > written, "the next tick of the clock")
+            make_thread_with_tid(target, old, choose)
+            target.hold()
+            recorded(session)
+            session.follow_threads()
+            return *first, work(target, 50), recorded(session)
+
+    with next_tid() as choose:
+        made, records, made_then, records_then = account.run(controller, choose)
+    target.wish(0)
+    target.go()
+    assert target.stop().is_well
+    w = [tid_of(target, f"w{n}") for n in range(4)]
+    before = {"listed": [w0, old], "notrace": w, "follow": [w0]}[kind]
+    after = {"listed": [w0], "notrace": [*w, old], "follow": [w0, old]}[kind]
+    assert records == made_by(made, *before)
+    assert made_then[old] > 0
+    assert records_then == made_by(made_then, *after)
+
+
+def test_a_thread_is_seen_no_more_once_it_has_ended(account: Account, target: Target) -> None:
+    """The leader of a list ends: not everybody is seen then, but nobody."""
+    target.wish(1)
+    only = tid_of(target, "x1")
+    target.hold()
+
+    def controller() -> tuple[Counter[int], ThreadFilter, Counter[int]]:
+        with attach(target.pid, BIG) as session:
+            ops = session.register(recording(ThreadFilter({only})))
+            made = work(target, 50)
+            assert recorded(session) == made_by(made, only)
+            target.wish(0)
+            target.go()
+            target.await_condition(lambda: only not in target.tids(), "x1 has ended")
+            session.follow_threads()
+            target.hold()
+            recorded(session)
+            work(target, 50)
+            return made, ops.threads, recorded(session)
+
+    _, wanted, records = account.run(controller)
+    target.go()
+    assert target.stop().is_well
+    assert wanted == ThreadFilter({only})
+    assert records == {}
+
+
+def test_a_forked_child_stays_silent_whatever_the_filter(account: Account) -> None:
+    with start(build("children.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], Counter[str], Counter[str], int]:
+            with attach(target.pid) as session:
+                # not its parent's only thread, and not anybody who is there now
+                everyone = ThreadFilter(notrace_tids={target.pid})
+                fresh = ThreadFilter({target.pid}, follow=True)
+                session.register(recording(everyone, "f_work"))
+                counts = [
+                    session.register(counting(wanted, "f_work")) for wanted in (everyone, fresh)
+                ]
+                target.go()
+                target.await_condition(lambda: target.counters()["child"] > 0, "a child")
+                target.await_calls("f_child", 50)
+                held = target.hold()
+                seen = [tracing.counted(session, ops)["f_work"] for ops in counts]
+                return held, tracing.recorded(session), seen, tracing.dropped(session)
+
+        held, records, seen, dropped = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert end.is_well, end.err
+    assert (records, dropped) == ({}, 0)
+    assert seen == [0, held["f_work"]]
+
+
+def test_a_vfork_child_is_its_parents_thread(account: Account) -> None:
+    with start(build("vforked.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[int, int, int]:
+            with attach(target.pid) as session:
+                main = session.register(counting(ThreadFilter({target.pid}), "f_hot"))
+                other = session.register(counting(ThreadFilter(notrace_tids={target.pid}), "f_hot"))
+                before = target.counters()
+                target.go()
+                target.await_calls("children", 50)
+                made = target.hold() - before
+                counts = [tracing.counted(session, ops)["f_hot"] for ops in (main, other)]
+                return made, counts
+
+        made, (of_main, of_thread) = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert end.is_well, end.err
+    assert of_main == 10 * made["children"]
+    assert of_main + of_thread == made["f_hot"]
+
+
+def test_an_adopting_controller_keeps_the_threads(account: Account, target: Target) -> None:
+    w = [tid_of(target, f"w{n}") for n in range(4)]
+    kinds = [
+        ThreadFilter({w[0], w[1]}, {w[1]}),
+        ThreadFilter({w[3]}, names=("x?",), follow=True),
+        ThreadFilter(notrace_tids={w[2]}),
+    ]
+    before = snapshot(target.pid)
+
+    def first() -> None:
+        session = attach(target.pid, BIG)
+        gone = session.register(counting(kinds[0]))
+        for wanted in kinds:
+            session.register(counting(wanted, "f_one"))
+        session.register(recording(kinds[0]))
+        session.unregister(gone)  # its table belongs to nobody
+        os._exit(0)  # as a controller that was killed
+
+    child = os.fork()
+    if not child:
+        try:
+            account.become()
+            first()
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    made = work(target, 50)
+
+    def second() -> tuple[list[ThreadFilter], Counter[int], list[Counter[str]], Counter[int]]:
+        with adopt(target.pid) as session:
+            *counts, record = sorted(session.ops.values(), key=lambda ops: ops.id)
+            records = recorded(session)
+            counted = [tracing.counted(session, ops) for ops in counts]
+            found = [ops.threads for ops in (*counts, record)]
+            assert len(session.region.of_kind(Kind.THREADS)) == 5
+            session.set_threads(record, ThreadFilter({w[2]}))
+            session.register(counting(ThreadFilter({w[2]}), "f_two"))
+            assert len(session.region.of_kind(Kind.THREADS)) == 5
+            made = work(target, 50)
+            assert recorded(session) == made_by(made, w[2])
+            return found, records, counted, made
+
+    found, records, counted, _ = account.run(second)
+    assert diff(before, snapshot(target.pid)) == []
+    target.go()
+    assert target.stop().is_well
+    assert found == [*kinds, kinds[0]]
+    assert records == made_by(made, w[0])
+    sums = [made[w[0]], made[w[3]], made.total() - made[w[2]]]
+    assert counted == [{"f_one": number} for number in sums]
