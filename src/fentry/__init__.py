@@ -9,7 +9,8 @@
 
 Leaving the block restores every byte of the process. `Callback.RECORD` ops write records with
 time, thread and caller into a ring; `session.consume()` gives them as numpy records, and
-`session.instance("name")` has a ring and functions of its own.
+`session.instance("name")` has a ring and functions of its own. Ops with a `ThreadFilter` see
+some threads only; `session.set_threads()` changes which, while they run.
 Errors are subclasses of FentryError and of the builtin that fits.
 """
 
@@ -21,6 +22,7 @@ from fentry.errors import FentryError
 
 if TYPE_CHECKING:
     from fentry.dispatch.ops import Callback, Ops
+    from fentry.dispatch.threads import ThreadFilter
     from fentry.instance import Instance
     from fentry.session import Options, Session, adopt, attach, run
 
@@ -33,6 +35,7 @@ __all__ = [
     "Ops",
     "Options",
     "Session",
+    "ThreadFilter",
     "adopt",
     "attach",
     "run",
@@ -44,6 +47,7 @@ _HOMES = {
     "Ops": "fentry.dispatch.ops",
     "Options": "fentry.session",
     "Session": "fentry.session",
+    "ThreadFilter": "fentry.dispatch.threads",
     "adopt": "fentry.session",
     "attach": "fentry.session",
     "run": "fentry.session",

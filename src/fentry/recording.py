@@ -66,6 +66,7 @@ class Summary:
     why_ended: str = ""
     parked_bytes: int = 0
     foreign: tuple[int, ...] = ()
+    unmatched: tuple[str, ...] = ()
 
     @property
     def calls(self) -> int:
@@ -172,6 +173,7 @@ class Recording:
                 self._chores()
             if now >= self._next_modules:
                 self._follow_modules()
+            self.session.follow_threads()
             self.summary.why_ended = self._why_end(until, now, stopped)
             if self.summary.why_ended:
                 return
@@ -360,3 +362,4 @@ class Recording:
         summary.stops_ns = list(self.session.target.stop_durations_ns)
         summary.parked_bytes = self.session.parked_bytes
         summary.foreign = self.session.foreign
+        summary.unmatched = tuple(self.session.unmatched_names(self._ops))

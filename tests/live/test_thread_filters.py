@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support import tracing
+from tests.support import killer, tracing
 from tests.support.build import build
+from tests.support.machine import missing
 from tests.support.process import Target, start
 from tests.support.state import diff, snapshot, text_hash
 from tests.support.unprivileged import Account
 
+from fentry.cli.status import describe
 from fentry.dispatch.ops import Flags, Ops
 from fentry.dispatch.threads import ThreadFilter
 from fentry.errors import BadInput
+from fentry.process.proc import children_of, read_status
 from fentry.region.layout import Kind, State
 from fentry.ring.layout import TID_MASK
 from fentry.session import Options, Session, adopt, attach
@@ -352,7 +356,7 @@ def next_tid() -> Iterator[Callable[[int], None]]:
     A process of root does it, for whoever calls.
     """
     if os.getuid():
-        pytest.skip("choosing a tid (ns_last_pid) needs root")
+        missing("root, to choose a tid (ns_last_pid)")
     asking, asked = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
@@ -561,3 +565,102 @@ def test_an_adopting_controller_keeps_the_threads(account: Account, target: Targ
     assert records == made_by(made, w[0])
     sums = [made[w[0]], made[w[3]], made.total() - made[w[2]]]
     assert counted == [{"f_one": number} for number in sums]
+
+
+def cycle(pid: int, tids: list[int]) -> None:
+    """Attach, filter threads in every way, change them, detach."""
+    session = attach(pid, tracing.SMALL)
+    record = session.register(recording(ThreadFilter({tids[1]}), "f_one"))
+    count = session.register(counting(ThreadFilter(names=("w*",), follow=True), "f_two"))
+    session.set_threads(record, ThreadFilter(notrace_tids={tids[1]}))
+    session.set_threads(count, ThreadFilter())
+    session.unregister(record)
+    session.close()
+
+
+def test_the_controller_may_die_anywhere(account: Account) -> None:
+    """A sample of the deaths after each system call of a cycle; the sample is another each time."""
+    with start(build("known.c"), account=account) as target:
+        tids = target.tids()
+        before = snapshot(target.pid)
+        cycle(target.pid, tids)  # what we have read and built, forked controllers have
+        calls = killer.count(cycle, target.pid, tids, account=account)
+        stride = calls // 25
+        first = 1 + time.time_ns() % stride
+        deaths = 0
+        for death in killer.points(
+            cycle, target.pid, tids, account=account, first=first, stride=stride
+        ):
+            deaths += 1
+            assert target.is_alive and target.bad == 0, death
+            account.run(tracing.detach_as_command, target.pid)
+            assert diff(before, snapshot(target.pid)) == [], death
+        target.await_calls("calls.w3")
+        end = target.stop()
+    assert end.is_well, end.err
+    assert deaths >= 20
+
+
+def test_threads_of_another_pid_namespace_are_known_by_their_tids_here(account: Account) -> None:
+    words = ["unshare", "-pf" if account.uid == 0 else "-Urpf"]
+    if account.run(subprocess.call, [*words, "true"]):
+        missing("the right to a pid namespace of one's own")
+    with start(words[0], *words[1:], build("known.c"), account=account, hold=True) as target:
+        (pid,) = children_of(target.pid)
+        tids = sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+        inner = [read_status(pid, tid).ns_pid for tid in tids]
+        assert inner != tids
+
+        def controller() -> tuple[list[str], Counter[int], Counter[int], list[ThreadFilter]]:
+            with attach(pid, BIG) as session:
+                record = session.register(recording(ThreadFilter(tids[1:3])))
+                count = session.register(counting(ThreadFilter({tids[4]}, follow=True)))
+                said = [ops["threads"] for ops in describe(session.target, False)["ops"]]
+                made = work(target, 50)
+                assert tracing.counted(session, count)["f_one"] == made[inner[4]]
+                session.follow_threads()
+                return said, made, recorded(session), [record.threads, count.threads]
+
+        said, made, records, _ = account.run(controller)
+        target.go()
+        assert target.stop().is_well
+    assert records == made_by(made, *inner[1:3])
+    assert said == [f"{tids[1]}, {tids[2]}", f"{tids[4]}, new ones"]
+
+
+MOST_CHANGES = 1000
+
+
+def test_threads_change_under_fire(account: Account) -> None:
+    """Two filters that mean the same, by who is seen and by who is not, in turn, while every
+    register is checked: a change may hit one call of a thread, and no more."""
+    with start(build("hot.c"), "threads=4", account=account, hold=True) as target:
+        chosen, *others = target.tids()[1:]
+        same = [ThreadFilter({chosen}), ThreadFilter(notrace_tids=others)]
+
+        def controller() -> tuple[Counter[int], int, int, int]:
+            with attach(target.pid, BIG) as session:
+                record = session.register(recording(same[0], "f_lea"))
+                everyone = session.register(counting(ThreadFilter({chosen}), "f_lea"))
+                records: Counter[int] = Counter()
+                changes = 0
+                wanted = target.counters()["f_lea"] + 40_000
+                target.go()
+                while target.counters()["f_lea"] < wanted:
+                    if changes < MOST_CHANGES:
+                        changes += 1
+                        session.set_threads(record, same[changes % 2])
+                    records += recorded(session)
+                target.hold()
+                records += recorded(session)
+                made = tracing.counted(session, everyone)["f_lea"]
+                return records, made, changes, tracing.dropped(session)
+
+        records, made, changes, dropped = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert end.is_well, end.err
+    assert changes > 20
+    assert made > 8 * MOST_CHANGES
+    assert abs(records[chosen] + dropped - made) <= changes
+    assert all(records[tid] <= changes for tid in others)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import click
 
+from fentry.dispatch.threads import ThreadFilter, check
 from fentry.errors import BadInput
+from fentry.process.proc import list_tids
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _TIMES = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -54,6 +58,45 @@ def patterns(values: tuple[str, ...]) -> tuple[str, ...]:
     return parts
 
 
+def thread_filter(
+    pid: int | None,
+    tids: tuple[str, ...],
+    not_tids: tuple[str, ...],
+    names: tuple[str, ...],
+    follow: bool,
+) -> ThreadFilter:
+    """The threads that options choose, all if there are none. Raises BadInput."""
+    wanted = ThreadFilter(_numbers(tids), _numbers(not_tids), names, follow)
+    if follow and not wanted.only:
+        raise BadInput(
+            "-f follows the threads that are made beside chosen ones",
+            cause="without --tid and --thread every thread is traced, new ones as well",
+            remedy="--tid TID -f",
+        )
+    if pid is None and (wanted.tids or wanted.notrace_tids):
+        raise BadInput(
+            "--tid and --not-tid need -p PID",
+            cause="a command that begins has no threads yet",
+            remedy="--thread GLOB",
+        )
+    if pid is not None and (living := frozenset(list_tids(pid))):
+        check(wanted, pid, living)
+    return wanted
+
+
+def _numbers(values: tuple[str, ...]) -> frozenset[int]:
+    words = [word.strip() for value in values for word in value.split(",")]
+    wrong = [word for word in words if not (word.isascii() and word.isdigit())]
+    if wrong:
+        raise BadInput(f"{wrong[0]!r} is no thread id", remedy="--tid 1234,1235")
+    return frozenset(map(int, words))
+
+
+def unnamed(names: tuple[str, ...]) -> str:
+    """What to say of names that no thread had, "" if there are none."""
+    return f"; no thread was named {' or '.join(names)}" if names else ""
+
+
 def left_alone(foreign: tuple[int, ...]) -> str:
     """What to say of sites that somebody else changed, "" if there are none."""
     if not foreign:
@@ -72,6 +115,32 @@ notrace_option = click.option(
     "-N", "--notrace", "unwanted", multiple=True, metavar="GLOB",
     help="Functions not to trace, of those chosen by -F.",
 )  # fmt: skip
+_THREAD_OPTIONS = (
+    click.option(
+        "--tid", "tids", multiple=True, metavar="TID",
+        help="Trace these threads of the process only: TID[,TID...]. May be given again.",
+    ),
+    click.option(
+        "--not-tid", "not_tids", multiple=True, metavar="TID",
+        help="Threads not to trace, also of those chosen.",
+    ),
+    click.option(
+        "--thread", "thread_names", multiple=True, metavar="GLOB",
+        help="Trace threads while their name matches.",
+    ),
+    click.option(
+        "-f", "--follow", is_flag=True, help="Threads that are made later are traced as well."
+    ),
+)  # fmt: skip
+
+
+def thread_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `thread_filter`, on a command."""
+    for option in reversed(_THREAD_OPTIONS):
+        command = option(command)
+    return command
+
+
 duration_option = click.option(
     "-d", "--duration", metavar="TIME", help="Stop after this time (10ms, 2s, 1m)."
 )

@@ -30,6 +30,9 @@ from fentry.cli.options import (
     parse_seconds,
     patterns,
     pid_option,
+    thread_filter,
+    thread_options,
+    unnamed,
 )
 from fentry.dispatch.ops import Callback, Ops
 from fentry.errors import BadInput, FentryError, TraceFileError
@@ -46,6 +49,7 @@ from fentry.session import Options
 @pid_option
 @filter_option
 @notrace_option
+@thread_options
 @duration_option
 @click.option("-o", "--output", default="trace.fentry", show_default=True, help="Trace file.")
 @click.option(
@@ -61,6 +65,10 @@ def record(
     pid: int | None,
     wanted: tuple[str, ...],
     unwanted: tuple[str, ...],
+    tids: tuple[str, ...],
+    not_tids: tuple[str, ...],
+    thread_names: tuple[str, ...],
+    follow: bool,
     duration: str | None,
     output: str,
     buffer: str,
@@ -87,7 +95,8 @@ def record(
         dispatch=dispatch,
     )
     seconds = parse_seconds(duration) if duration is not None else None
-    ops = Ops(Callback.RECORD, patterns(wanted), patterns(unwanted))
+    threads = thread_filter(pid, tids, not_tids, thread_names, follow)
+    ops = Ops(Callback.RECORD, patterns(wanted), patterns(unwanted), threads=threads)
     check_clock()
     clock = [ClockPair(*sample())]
     check_output(output)
@@ -106,12 +115,14 @@ def _check_adopting(pid: int | None) -> None:
     if pid is None:
         raise BadInput("--adopt needs -p PID", remedy="fentry record --adopt -p PID")
     context = click.get_current_context()
-    fixed = ("wanted", "unwanted", "buffer", "overwrite", "no_parent")
+    functions, ring = ("wanted", "unwanted"), ("buffer", "overwrite", "no_parent")
+    fixed = (*functions, "tids", "not_tids", "thread_names", "follow", *ring)
     default = click.core.ParameterSource.DEFAULT
     if any(context.get_parameter_source(name) is not default for name in fixed):
         raise BadInput(
-            "--adopt goes on with the functions and the ring that are there",
-            cause="-F, -N, -m, --overwrite and --no-parent cannot be changed",
+            "--adopt goes on with the functions, the threads and the ring that are there",
+            cause="-F, -N, --tid, --not-tid, --thread, -f, -m, --overwrite and --no-parent "
+            "cannot be changed",
             remedy=f"fentry record --adopt -p {pid}",
         )
 
@@ -190,6 +201,7 @@ def final_line(summary: Summary, path: str) -> str:
         + f"; stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms"
         + f", longest {max(stops, default=0) / 1e6:.1f} ms"
         + (f"; {summary.why_ended}" if summary.why_ended else "")
+        + unnamed(summary.unmatched)
         + left_alone(summary.foreign)
         + (f"; {summary.parked_bytes} bytes parked" if summary.parked_bytes else "")
         + f"; next: fentry report -i {path}"

@@ -32,8 +32,12 @@ from fentry.cli.options import (
     parse_seconds,
     patterns,
     pid_option,
+    thread_filter,
+    thread_options,
+    unnamed,
 )
 from fentry.dispatch.ops import Callback, Ops
+from fentry.dispatch.seen import LOOK_S
 from fentry.errors import FentryError
 from fentry.formats.table import FunctionCount, count_json, count_table
 from fentry.process.proc import list_tids
@@ -46,6 +50,7 @@ _LOOK_S = 0.1
 @pid_option
 @filter_option
 @notrace_option
+@thread_options
 @duration_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.option("--all", "show_all", is_flag=True, help="Functions that were not called, too.")
@@ -56,6 +61,10 @@ def stat(
     pid: int | None,
     wanted: tuple[str, ...],
     unwanted: tuple[str, ...],
+    tids: tuple[str, ...],
+    not_tids: tuple[str, ...],
+    thread_names: tuple[str, ...],
+    follow: bool,
     duration: str | None,
     as_json: bool,
     show_all: bool,
@@ -69,7 +78,8 @@ def stat(
     """
     check_choice(pid, command, "stat")
     options = Options(max_stop_s=parse_seconds(max_stop), dispatch=dispatch)
-    ops = Ops(Callback.COUNT, patterns(wanted), patterns(unwanted))
+    threads = thread_filter(pid, tids, not_tids, thread_names, follow)
+    ops = Ops(Callback.COUNT, patterns(wanted), patterns(unwanted), threads=threads)
     seconds = parse_seconds(duration) if duration is not None else None
     announce_attaching(pid, command)
     with interruptible() as interruption:
@@ -79,7 +89,8 @@ def stat(
             announce(attached, ops, "counting")
             attached.let_go()
             until = time.monotonic() + seconds if seconds is not None else None
-            why = _wait(session, until, interruption)
+            why = _wait(session, LOOK_S if threads else _LOOK_S, until, interruption)
+            why += unnamed(tuple(session.unmatched_names(ops)))
             problem = _detach(session)
         rows, total = _counted(session, ops, show_all)
         if as_json:
@@ -96,13 +107,14 @@ def stat(
     sys.exit(problem.exit_code if problem is not None else code)
 
 
-def _wait(session: Session, until: float | None, interruption: Interruption) -> str:
+def _wait(session: Session, look_s: float, until: float | None, interruption: Interruption) -> str:
     # Why the counting ended.
     while not interruption():
-        left = _LOOK_S if until is None else until - time.monotonic()
+        left = look_s if until is None else until - time.monotonic()
         if left <= 0:
             return "time is up"
-        select.select([session.pidfd, interruption.fileno()], [], [], min(left, _LOOK_S))
+        select.select([session.pidfd, interruption.fileno()], [], [], min(left, look_s))
+        session.follow_threads()
         if why := session.why_over():
             return why
         with contextlib.suppress(FentryError):

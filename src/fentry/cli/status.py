@@ -9,10 +9,12 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+import numpy as np
 
 from fentry.cli.enabled_functions import as_values, lines_of
-from fentry.dispatch.ops import Callback
+from fentry.dispatch.ops import Callback, Flags
 from fentry.dispatch.records import Record, records
+from fentry.dispatch.seen import threads_text
 from fentry.dispatch.tallies import hits, ring_tallies
 from fentry.errors import PatchError, RegionError
 from fentry.process.maps import read_maps
@@ -73,7 +75,7 @@ def describe(target: Target, with_sites: bool, touched: bool = False) -> dict[st
     found["children"] = [] if inherited else inheritors_of(target.pid)
     found["generation"] = int(registry.header["generation"])
     found["sites"] = int((sites["state"] == SiteState.CALL).sum())
-    found["ops"] = _ops(region)
+    found["ops"] = _ops(target, region, inherited=inherited)
     found["instances"] = [asdict(one) for one in ring_tallies(region)]
     found["bytes"] = {
         kind.name.lower(): sum(s.bytes for s in region.of_kind(kind)) for kind in Kind
@@ -88,7 +90,7 @@ def describe(target: Target, with_sites: bool, touched: bool = False) -> dict[st
     return found
 
 
-def _ops(region: Region) -> list[dict[str, Any]]:
+def _ops(target: Target, region: Region, *, inherited: bool) -> list[dict[str, Any]]:
     registry = region.registry
     names = {s.instance: s.name for s in region.of_kind(Kind.RING)}
     found = []
@@ -100,11 +102,20 @@ def _ops(region: Region) -> list[dict[str, Any]]:
             "filter": bytes(row["filter"]).decode(errors="replace"),
             "functions": int(row["nr_sites"]),
             "instance": names.get(int(row["instance"]), ""),
+            "threads": "" if inherited else _threads(target, region, row),
         }
         if callback == "count":
             one["hits"] = int(hits(region, int(row["slot"])).sum())
         found.append(one)
     return found
+
+
+def _threads(target: Target, region: Region, row: np.void) -> str:
+    # Which threads an ops sees, "" for all.
+    if not int(row["flags"]) & Flags.PID:
+        return ""
+    tables = [s for s in region.of_kind(Kind.THREADS) if s.instance == int(row["id"])]
+    return threads_text(target.pid, target.memory, tables[-1].address) if tables else "?"
 
 
 def _functions(
@@ -151,6 +162,7 @@ def _summary(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"  ops {ops['id']:<7} {ops['callback']}{where} {ops['filter']} "
             f"({ops['functions']} functions{counted})"
+            + (f", threads {ops['threads']}" if ops["threads"] else "")
         )
     lines += map(_ring_line, found["instances"])
     if not owner:

@@ -11,8 +11,10 @@ from fnmatch import fnmatchcase
 
 from fentry.dispatch.threads import Lists, ThreadFilter, check, lists_of, restored, stored
 from fentry.errors import TargetGone
+from fentry.process.memory import Memory
 from fentry.process.proc import list_tids, read_stat, read_status, thread_name
-from fentry.region.threads import StoredSet, ThreadTable
+from fentry.region.layout import ThreadSetFlag
+from fentry.region.threads import StoredSet, ThreadTable, stored_of
 
 LOOK_S = 0.01
 _SHARE = 10  # a look takes at most one part of so many of the time
@@ -85,10 +87,7 @@ class SeenThreads:
         if self._own is None:
             return tid
         if tid not in self._own:
-            try:
-                self._own[tid] = read_status(self._pid, tid).ns_pid
-            except TargetGone:
-                return 0  # nobody's
+            self._own[tid] = _own_tid(self._pid, tid)
         return self._own[tid]
 
 
@@ -135,8 +134,30 @@ class ThreadFilters:
         self._next_look = now + max(LOOK_S, _SHARE * (now - begun))
 
 
+def threads_text(pid: int, memory: Memory, address: int) -> str:
+    """What the table at `address` says of the threads that live now, in words."""
+    own = {tid: tid for tid in list_tids(pid)}
+    if not _is_own_namespace(pid):
+        own = {tid: index for tid in own if (index := _own_tid(pid, tid))}
+    found = stored_of(memory, address, own.values())
+    bits = {tid: found.bits[index] for tid, index in own.items() if index in found.bits}
+    wanted, lists = restored(replace(found, bits=bits))
+    left = replace(wanted, tids=lists.tids, notrace_tids=lists.notrace)
+    none = found.flags & ThreadSetFlag.ONLY and not left.only
+    new = "new ones" if found.flags & ThreadSetFlag.FOLLOW else "none that lives"
+    return ", ".join(part for part in (new if none else "", left.text) if part)
+
+
 def _match(names: Iterable[str], glob: str) -> bool:
     return any(fnmatchcase(name, glob) for name in names)
+
+
+def _own_tid(pid: int, tid: int) -> int:
+    # In the pid namespace of the target; 0, which is nobody's, when the thread is gone.
+    try:
+        return read_status(pid, tid).ns_pid
+    except TargetGone:
+        return 0
 
 
 def _is_own_namespace(pid: int) -> bool:
