@@ -64,7 +64,8 @@ class SeenThreads:
         # All of them have been seen alive: whoever starts after this moment is another thread.
         self._start_time = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
         new = stored(self.wanted, lists, self._start_time)
-        self.table.write(replace(new, bits={self._index(t): b for t, b in new.bits.items()}))
+        own = {index: bit for tid, bit in new.bits.items() if (index := self._index(tid))}
+        self.table.write(replace(new, bits=own))
 
     def _named(self, living: AbstractSet[int]) -> frozenset[int]:
         globs = self.wanted.names

@@ -29,6 +29,7 @@ from fentry.region.layout import (
 from fentry.region.region import Segment
 
 LONGEST_NAMES = 1007  # bytes
+_MOST_LISTED = 1 << 18  # more threads has no process: /proc/sys/kernel/threads-max of 32 GB
 _NIBBLE_BITS = 4
 
 
@@ -109,10 +110,14 @@ def read_whole(memory: Memory, segment: Segment) -> bytes:
 
 
 def stored_in(found: bytes) -> StoredSet:
-    """The set in force in a whole table."""
+    """The set in force in a whole table. Raises RegionError when the target wrote over it."""
     head, number = _head(found[:THREAD_BYTES_OFFSET])
     content = np.frombuffer(found, np.uint8)[THREAD_BYTES_OFFSET:]
     used = np.flatnonzero(content)
+    if len(used) > _MOST_LISTED:
+        raise RegionError(
+            f"a table of threads lists {len(used)} of them", cause="the target wrote over it"
+        )
     return _with_bits(head, number, zip(used.tolist(), content[used].tolist(), strict=True))
 
 

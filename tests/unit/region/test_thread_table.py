@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fentry.errors import RegionError
 from fentry.region.layout import (
     MAX_TIDS,
     THREAD_BYTES_OFFSET,
@@ -30,6 +31,9 @@ SETS = st.builds(
 )
 
 
+few = settings(max_examples=30, deadline=None)  # a table is 4 MiB
+
+
 class OwnMemory:
     """Memory like SharedMemory, and like that of a target, of this process alone."""
 
@@ -51,6 +55,7 @@ def is_wanted(memory: OwnMemory, tid: int) -> bool:
     return bool((memory.bytes[THREAD_BYTES_OFFSET + tid] ^ low) & high)
 
 
+@few
 @given(st.lists(SETS, min_size=1, max_size=5))
 def test_the_last_set_is_in_force_and_read_back(sets: list[StoredSet]) -> None:
     memory = OwnMemory()
@@ -66,6 +71,7 @@ def test_the_last_set_is_in_force_and_read_back(sets: list[StoredSet]) -> None:
         assert is_wanted(memory, tid) is last.sees(tid)
 
 
+@few
 @given(SETS, SETS, SETS)
 def test_a_table_goes_on_where_another_controller_left_it(
     first: StoredSet, second: StoredSet, third: StoredSet
@@ -80,6 +86,7 @@ def test_a_table_goes_on_where_another_controller_left_it(
     assert stored_in(memory.read(ADDRESS, THREADS_BYTES)) == third
 
 
+@few
 @given(SETS, SETS)
 def test_the_old_set_stays_in_force_until_the_last_store(old: StoredSet, new: StoredSet) -> None:
     memory = OwnMemory()
@@ -107,8 +114,11 @@ def test_nobody_is_seen_in_a_fresh_table_and_in_one_that_was_cleared() -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"\x01", b"\x10"])
-def test_a_table_that_the_target_has_written_over_is_read(content: bytes) -> None:
-    found = stored_in(content * THREADS_BYTES)
+def test_a_table_that_the_target_has_written_over_is_bounded(content: bytes) -> None:
+    damaged = content * THREAD_BYTES_OFFSET + content * 1000 + bytes(MAX_TIDS - 1000)
+    found = stored_in(damaged)
 
-    assert set(found.bits) <= set(range(MAX_TIDS))
+    assert set(found.bits) <= set(range(1000))
     assert found.flags in [ThreadSetFlag(n) for n in range(4)]
+    with pytest.raises(RegionError, match="lists 4194304 of them"):
+        stored_in(content * THREADS_BYTES)
