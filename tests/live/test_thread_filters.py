@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.support import killer, tracing
-from tests.support.build import build
+from tests.support.build import BuildFailed, build
 from tests.support.machine import missing
 from tests.support.process import Target, start
 from tests.support.state import diff, snapshot, text_hash
@@ -23,6 +24,7 @@ from fentry.cli.status import describe
 from fentry.dispatch.ops import Flags, Ops
 from fentry.dispatch.threads import ThreadFilter
 from fentry.errors import BadInput
+from fentry.instance import Instance
 from fentry.process.proc import children_of, read_status
 from fentry.region.layout import Kind, State
 from fentry.ring.layout import TID_MASK
@@ -52,10 +54,10 @@ def calls(target: Target) -> Counter[int]:
     return Counter({found[f"tid.{n}"]: found[f"calls.{n}"] for n in names})
 
 
-def recorded(session: Session) -> Counter[int]:
+def recorded(ring: Session | Instance) -> Counter[int]:
     """Calls of both functions together by tid, of records not read before."""
     by_tid: Counter[int] = Counter()
-    for batch in session.consume():
+    for batch in ring.consume():
         tids, numbers = np.unique(batch.records["word"] & TID_MASK, return_counts=True)
         by_tid.update(dict(zip(tids.tolist(), numbers.tolist(), strict=True)))
     return by_tid
@@ -134,11 +136,22 @@ def test_an_ops_sees_its_threads_and_no_other(account: Account, target: Target, 
     assert counts == ({name: each for name in FUNCTIONS} if tids else {})
 
 
-@pytest.mark.parametrize("form", ["static", "checked"])
+FORMS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "static": ("known.c", {"static": True}, "calls.w0"),
+    "musl": ("known.c", {"compiler": "musl-gcc"}, "calls.w0"),
+    "musl, static": ("known.c", {"compiler": "musl-gcc", "static": True}, "calls.w0"),
+    "with all registers checked": ("hot.c", {}, "f_plain"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_other_programs_are_filtered_as_well(account: Account, form: str) -> None:
-    """A static program; and registers, flags and vectors across calls that are and are not seen."""
-    program = build("known.c", static=True) if form == "static" else build("hot.c")
-    counter = "calls.w0" if form == "static" else "f_plain"
+    """The last: registers, flags and vectors across calls that are and are not seen."""
+    source, options, counter = FORMS[form]
+    try:
+        program = build(source, **options)
+    except BuildFailed as failed:
+        missing(str(failed).partition("\n")[0])
     with start(program, "threads=3", "pause_us=50", account=account, hold=True) as target:
         chosen = target.tids()[2]
 
@@ -231,6 +244,43 @@ def test_each_of_many_changes_is_exact(account: Account, target: Target) -> None
         assert counts == {"f_two": sum(made[tid] for tid in tids)}
         assert tables == 2  # tables of ops without a filter are used again
         assert flags == {int(Flags.PID) if wanted else 0}
+
+
+def test_instances_see_threads_of_their_own(account: Account, target: Target) -> None:
+    w = [tid_of(target, f"w{n}") for n in range(4)]
+
+    def controller() -> tuple[Counter[int], list[Counter[int]]]:
+        with attach(target.pid, BIG) as session:
+            one, two = (session.instance(name, BIG) for name in ("one", "two"))
+            one.register(recording(ThreadFilter({w[0]})))
+            two.register(recording(ThreadFilter(notrace_tids=w[:2])))
+            session.register(recording(ThreadFilter()))
+            made = work(target)
+            return made, [recorded(each) for each in (one, two, session.top)]
+
+    made, (one, two, everyone) = account.run(controller)
+    target.go()
+    assert target.stop().is_well
+    assert one == made_by(made, w[0])
+    assert two == made_by(made, *w[2:])
+    assert everyone == made_by(made, *w)
+
+
+def test_what_is_not_seen_is_not_dropped_by_a_full_ring(account: Account, target: Target) -> None:
+    w0 = tid_of(target, "w0")
+
+    def controller() -> tuple[Counter[int], Counter[int], int]:
+        with attach(target.pid, Options(buffer_bytes=4096)) as session:
+            session.register(recording(ThreadFilter({w0})))
+            made = work(target, 1000)
+            return made, recorded(session), tracing.dropped(session)
+
+    made, records, dropped = account.run(controller)
+    target.go()
+    assert target.stop().is_well
+    assert records.keys() == {w0}
+    assert dropped > 0
+    assert records[w0] + dropped == 2 * made[w0]
 
 
 def test_a_refused_change_leaves_the_old_threads(account: Account, target: Target) -> None:
