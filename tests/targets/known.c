@@ -16,7 +16,7 @@ __attribute__((noipa)) long f_two(long x) { return x * 5 + x / 3; }
 
 struct one {
     pthread_t thread;
-    char name[16];
+    char name[24];
     unsigned stop;
 };
 static struct one workers[32], extras[32];
@@ -46,7 +46,7 @@ static void make_or_join(unsigned wish)
 static void *work(void *argument)
 {
     struct one *me = argument;
-    char text[24];
+    char text[32];
     prctl(PR_SET_NAME, me->name);
     snprintf(text, sizeof text, "calls.%s", me->name);
     volatile uint64_t *calls = bed_counter(text);
@@ -76,7 +76,7 @@ int main(int argc, char **argv)
     by_worker = bed_number("by_worker", 0);
     made = bed_counter("made");
     for (long i = 0; i < n; i++) {
-        snprintf(workers[i].name, sizeof workers[i].name, "w%ld", i);
+        snprintf(workers[i].name, sizeof workers[i].name, "w%u", (unsigned)i);
         bed_enter();
         if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
             bed_bad("pthread_create", errno, 0);
