@@ -127,7 +127,7 @@ def section_offset(code: Code) -> int:
 
 
 def _skip_unwanted(a: Asm, table: int, traits: Traits, done: str) -> None:
-    # COST  6 instructions, 3 loads
+    # COST  7 instructions, 3 loads
     if traits.tid_offset is None:
         raise ValueError("threads cannot be told apart in this target")
     # fmt: off
