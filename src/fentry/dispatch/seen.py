@@ -115,13 +115,11 @@ class ThreadFilters:
         self._by_ops[number] = seen = SeenThreads(self._pid, table)
         return seen
 
-    def remove(self, number: int) -> ThreadTable | None:
-        """Nobody is to look at the table of an ops any more; the table, which is spare now."""
-        seen = self._by_ops.pop(number, None)
-        if seen is None:
-            return None
-        self.spare.append(seen.table)
-        return seen.table
+    def remove(self, number: int) -> None:
+        """The ops `number` has gone: its table, if it has one, is spare and sees nobody."""
+        if seen := self._by_ops.pop(number, None):
+            seen.table.clear()
+            self.spare.append(seen.table)
 
     def look(self) -> None:
         """Look at the threads of the process, if it is time for that again."""

@@ -63,6 +63,8 @@ def test_page_has_the_offsets_of_the_tables() -> None:
     ]  # fmt: skip
     assert f"| {region.SITES_OFFSET} | Sites |" in text
     assert f"| {region.COUNTER_BASES_OFFSET} | each CPU's counters" in text
+    assert f"# The registry, version {region.VERSION}\n" in text
+    assert f"| `version` | {region.VERSION} |" in text
     assert f"| {region.THREAD_SETS_OFFSET} | two sets," in text
     assert f"| {region.THREAD_BYTES_OFFSET} | a byte for each tid |" in text
     assert f"segment of {region.THREAD_BYTES_OFFSET} + {region.MAX_TIDS} bytes" in text
