@@ -30,7 +30,7 @@ def folder(account: Account) -> Iterator[Path]:
 @pytest.fixture
 def target(account: Account) -> Iterator[Target]:
     with start(build("known.c"), account=account) as running:
-        running.await_condition(lambda: running.counters()["calls.w3"] > 0, "at work")
+        all_work(running)  # so that each has told its tid
         yield running
 
 
