@@ -21,8 +21,16 @@ from fentry.dispatch.detach import (
     restore_text,
     undo,
 )
-from fentry.dispatch.ops import Callback, Ops, split_words
-from fentry.dispatch.plan import make_plan
+from fentry.dispatch.natives import Natives
+from fentry.dispatch.ops import (
+    Callback,
+    Flags,
+    Ops,
+    refuse_flags,
+    refuse_open_redirect,
+    split_words,
+)
+from fentry.dispatch.plan import make_plan, redirected_twice
 from fentry.errors import (
     BadInput,
     FentryError,
@@ -169,14 +177,18 @@ class Session:
         tid_offset = cpu.tid_offset
         if tid_offset is None and cpu.fsgsbase and self.functions.is_static:
             tid_offset = self.functions.static_tid_offset()
-        self._traits = Traits(cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset)
+        self._traits = Traits(
+            cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset,
+            cpu.xstate_mask, cpu.xstate_bytes, cpu.xsavec,
+        )  # fmt: skip
+        self._natives = Natives(self.target, self.region)
         self._dispatcher = self._new_dispatcher(self.functions)
 
     def _new_dispatcher(self, functions: Functions) -> Dispatcher:
         # Moved instructions refer to the data of their module as well.
         near, member = neighbourhoods([m.span for m in functions.modules])
         return Dispatcher(
-            self.target, self.region, functions.table, self._traits,
+            self.target, self.region, functions.table, self._traits, self._natives,
             [Arena(n) for n in near], member,
         )  # fmt: skip
 
@@ -206,6 +218,7 @@ class Session:
         self._make_dispatcher(cpu)
         self.functions.analyse_at(self.region.registry.sites["ip"].astype(np.uint64))
         members = self._dispatcher.adopt()
+        self._natives.adopt()
         rows = region.registry.ops
         for number in np.flatnonzero(rows["state"] == State.LIVE).tolist():
             row = rows[number]
@@ -213,10 +226,13 @@ class Session:
             text = bytes(row["filter"]).decode(errors="surrogateescape")
             ops = Ops(Callback(int(row["callback"])), *split_words(text))
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
-            ops.instance = int(row["instance"])
+            ops.instance, ops.flags = int(row["instance"]), Flags(int(row["flags"]))
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
             self.ops[ops.id] = ops
-        self._next_id = 1 + max((*self.ops, *self._dispatcher.known_ids), default=0)
+        for number in self._natives.ids - self.ops.keys():
+            self._natives.park(number)
+        known = (*self.ops, *self._dispatcher.known_ids, *self._natives.ids)
+        self._next_id = 1 + max(known, default=0)
 
     def detach(self) -> None:
         """Restore the text and unmap everything. Safe to call again, and to be repeated when it
@@ -276,6 +292,7 @@ class Session:
 
         Raises SymbolNotFound, BadInput, PatchError, LockError, StopTimeout; then nothing changed.
         """
+        refuse_flags(ops)
         self._renew()
         wanted, notrace = map(self.functions.settled, (ops.filter, ops.notrace))
         members = self.functions.match(wanted, notrace)
@@ -286,24 +303,35 @@ class Session:
                 cause=self._first_reason(members),
                 remedy=f"fentry list -p {self.pid} tells the reason for each",
             )
-        self._prepare_memory(ops)
-        ops.filter, ops.notrace = wanted, notrace
         ops.id, self._next_id = self._next_id, self._next_id + 1
         ops.members = members
-        self.ops[ops.id] = ops
         try:
+            self._refuse_second_redirect([*self.ops.values(), ops])
+            self._prepare_memory(ops)
+            ops.filter, ops.notrace = wanted, notrace
+            self.ops[ops.id] = ops
             self._apply(before=lambda: self._write_ops(ops, State.LIVE))
         except FentryError:
-            del self.ops[ops.id]
+            self.ops.pop(ops.id, None)
             self._ops_rows.pop(ops.id, None)
+            self._natives.park(ops.id)
             ops.id = 0
             raise
         return ops
 
+    def _refuse_second_redirect(self, every: Sequence[Ops]) -> None:
+        found = redirected_twice(every, self.functions.table.traceable)
+        if found is not None:
+            name, _, _ = self.functions.symbols.resolve(int(self.functions.table.ip[found[1][0]]))
+            raise PatchError(
+                f"{name} is redirected already, and {len(found[1]) - 1} more functions",
+                cause="a function can have one ops with IPMODIFY",
+                remedy="unregister the other, or leave them out of the filter",
+            )
+
     def unregister(self, ops: Ops) -> None:
         """Take `ops` away; the functions that only it wanted are as if never traced."""
-        if ops.id not in self.ops:
-            raise BadInput("these ops are not registered")
+        self._refuse_unregistered(ops)
         del self.ops[ops.id]
         try:
             self._apply(after=lambda: self._write_ops(ops, State.FREE))
@@ -311,6 +339,7 @@ class Session:
             ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
             self.ops[ops.id] = ops
             raise
+        self._natives.park(ops.id)
 
     def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
         """Change which functions registered ops see, in one transaction."""
@@ -321,6 +350,8 @@ class Session:
         before = ops.filter, ops.notrace
         ops.filter, ops.notrace, ops.members = tuple(wanted), tuple(notrace), members
         try:
+            refuse_open_redirect(ops)
+            self._refuse_second_redirect(list(self.ops.values()))
             self._apply(before=lambda: self._write_ops(ops, State.LIVE))
         except FentryError:
             ops.filter, ops.notrace = before
@@ -370,6 +401,10 @@ class Session:
         for ops, chosen in zip(self.ops.values(), members, strict=True):
             ops.members = chosen
             self._refuse_foreign(chosen)
+        # What was loaded may match the filters of two that redirect: the older one has it.
+        while found := redirected_twice(list(self.ops.values()), functions.table.traceable):
+            younger, both = found
+            younger.members[both] = False
 
     def _write_all_ops(self) -> None:
         for ops in self.ops.values():
@@ -411,6 +446,8 @@ class Session:
         ops = self.ops[number]
         if ops.callback is Callback.RECORD:
             return self.instances[ops.instance].body
+        if ops.callback is Callback.CALL:
+            return self._natives.body(number)
         assert self._counters is not None
         segment, _ = self._counters
         return CountBody(
@@ -426,7 +463,7 @@ class Session:
         if state is State.LIVE:  # of others the members may be those of an older table
             row["nr_sites"] = int((ops.members & self.functions.table.traceable).sum())
         row["owner_pid"] = os.getpid()
-        row["slot"], row["instance"] = ops.slot, ops.instance
+        row["slot"], row["instance"], row["flags"] = ops.slot, ops.instance, ops.flags
         row["filter"] = ops.text.encode(errors="surrogateescape")[:216]
         self.region.registry.write_ops(self._ops_row(ops, state), row)
 
@@ -500,6 +537,9 @@ class Session:
                 raise BadInput("the instance of these ops was removed")
             instance.make_ring(self._add_shared, lambda count: check_memory(self.pid, count))
             return
+        if ops.callback is Callback.CALL:
+            self._place_function(ops)
+            return
         if self._counters is None:
             self._make_counters()
         taken = {one.slot for one in self.ops.values() if one.callback is Callback.COUNT}
@@ -508,6 +548,10 @@ class Session:
             raise BadInput(f"{COUNT_SLOTS} counting ops are registered already")
         ops.slot = free[0]
         self._zero_counters(ops.slot)
+
+    def _place_function(self, ops: Ops) -> None:
+        with self.owned() as halt:
+            self._natives.place(halt, ops, self._dispatcher)
 
     def _make_counters(self) -> None:
         nr_cpus = possible_cpus()
@@ -544,6 +588,22 @@ class Session:
         sites = np.flatnonzero(rows >= 0)
         totals = self._counter_view()[:, ops.slot, :].sum(axis=0, dtype=np.uint64)
         return self.functions.table.ip[sites], totals[rows[sites]]
+
+    def private(self, ops: Ops) -> bytes:
+        """The private memory of calling ops, as it is in the target now. Raises BadInput when they
+        are not registered any more."""
+        self._refuse_unregistered(ops)
+        return self._natives.private(ops.id)
+
+    def skipped(self, ops: Ops) -> int:
+        """Calls of guarded ops (RECURSION) that were not made because one ran already. Raises
+        BadInput as private()."""
+        self._refuse_unregistered(ops)
+        return self._natives.dropped(ops.id)
+
+    def _refuse_unregistered(self, ops: Ops) -> None:
+        if self.ops.get(ops.id) is not ops:
+            raise BadInput("these ops are not registered")
 
     def consume(self, *, final: bool = False) -> Iterator[Batch]:
         """Records of the top instance committed up to now, by CPU and position; each is given once.

@@ -22,7 +22,7 @@ from fentry.symbols.table import SymbolTable
 
 _TRIES = 10
 
-CALLBACKS = {1: "record", 2: "count"}
+CALLBACKS = {1: "record", 2: "count", 3: "call"}
 
 
 @click.command()

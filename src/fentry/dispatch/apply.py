@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fentry.dispatch import detours
+from fentry.dispatch.natives import Natives
 from fentry.dispatch.plan import Plan
 from fentry.errors import LockError, PatchError
 from fentry.process.deferral import deferred_signals
@@ -43,8 +44,9 @@ from fentry.sites.patcher import (
 from fentry.sites.site import SHORT_SIZE, Reason, SiteKind
 from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena, Neighbourhood
-from fentry.trampolines.body import Body, CountBody, Traits
-from fentry.trampolines.entry import build_entry, section_offset
+from fentry.trampolines.body import Body, CallBody, CountBody, Traits
+from fentry.trampolines.build import build_trampoline
+from fentry.trampolines.entry import section_offset
 from fentry.x86.code import Code
 
 NONE, DIRECT, PADDED = 0, 1, 2
@@ -99,6 +101,7 @@ class Dispatcher:
         region: Region,
         table: SiteTable,
         traits: Traits,
+        natives: Natives,
         arenas: Sequence[Arena],
         arena_of_module: Sequence[int],
     ) -> None:
@@ -107,6 +110,7 @@ class Dispatcher:
         self._region = region
         self.table = table
         self._traits = traits
+        self._natives = natives
         self._arenas = list(arenas)
         lookup = np.asarray(list(arena_of_module) or [0], np.int32)
         self._arena = lookup[table.module] if n else np.empty(0, np.int32)
@@ -159,8 +163,9 @@ class Dispatcher:
 
     @property
     def parked_bytes(self) -> int:
-        """Memory of trampolines that nobody calls any more and that are not yet free."""
-        return sum(one.bytes for one in self._parked)
+        """Memory of trampolines and C functions that nobody calls any more and that are not yet
+        free."""
+        return sum(one.bytes for one in self._parked) + self._natives.parked_bytes
 
     def adopt(self) -> dict[int, NDArray[np.bool_]]:
         """Take over what the registry says of sites, trampolines and arenas.
@@ -297,7 +302,8 @@ class Dispatcher:
         wanted = indices[plan.wanted]
         sites = np.flatnonzero(wanted != self._current)
         if not len(sites):
-            with self.owned():
+            with self.owned() as halt:
+                self._free_parked(halt)
                 before()
                 after()
             return 0
@@ -362,8 +368,8 @@ class Dispatcher:
     # 3. Outside the stop
 
     def _prepare(self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf) -> _Change:
-        counting = {i for i in set(wanted.tolist()) if self._counts(i, body_of)}
-        needs_pad = (self.table.kind[sites] != SiteKind.NOP) | np.isin(wanted, list(counting))
+        indexed = {i for i in set(wanted.tolist()) if self._needs_index(i, body_of)}
+        needs_pad = (self.table.kind[sites] != SiteKind.NOP) | np.isin(wanted, list(indexed))
         direct_keys = (self.table.patch[sites] + np.uint64(POKE_BYTES)) & np.uint64(0xFFFFFFFF)
         _, first = np.unique(direct_keys, return_index=True)
         again = np.ones(len(sites), np.bool_)
@@ -386,8 +392,9 @@ class Dispatcher:
         self._lay_pads(change, fresh)
         return change
 
-    def _counts(self, index: int, body_of: BodyOf) -> bool:
-        return any(isinstance(body_of(one), CountBody) for one in self._sets[index])
+    def _needs_index(self, index: int, body_of: BodyOf) -> bool:
+        # Whether the trampoline of a set asks the pad for the index of the site.
+        return any(isinstance(body_of(one), CountBody | CallBody) for one in self._sets[index])
 
     def _missing(
         self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf
@@ -400,7 +407,7 @@ class Dispatcher:
         missing = {}
         for chosen, arena in sorted(pairs):
             bodies = [body_of(one) for one in chosen]
-            size = len(build_entry(bodies, self._traits, 0x10000).data)
+            size = len(build_trampoline(bodies, self._traits, 0x10000).data)
             missing[chosen, arena] = bodies, size
         return missing
 
@@ -446,6 +453,22 @@ class Dispatcher:
         ]
         return find_gap([*maps, *alike], count, near.low, near.high)
 
+    def take_code(self, halt: Halt, count: int) -> int:
+        """The address of `count` bytes of executable memory, inside a stop."""
+        arena = self._arenas[0]
+        short = arena.shortage(count)
+        if short:
+            address = self._unlike_others(read_maps(self._target.pid), short, arena.near)
+            arena.add(self._region.add(halt.remote, Kind.CODE, short, address=address))
+        taken = arena.take(count)
+        for segment, used in arena.used().items():  # known to whoever takes the arena over
+            self._region.set_used(segment, used)
+        return taken
+
+    def give_code(self, address: int, count: int) -> None:
+        """Take back what take_code() gave."""
+        self._arena_at(address).give(address, count)
+
     def _place(
         self,
         change: _Change,
@@ -455,7 +478,7 @@ class Dispatcher:
         fresh: dict[tuple[Set, int], Trampoline] = {}
         for (chosen, arena), (bodies, size) in codes.items():
             address = self._arenas[arena].take(size)
-            code = build_entry(bodies, self._traits, address)
+            code = build_trampoline(bodies, self._traits, address)
             section = section_offset(code)
             row = self._take_row(chosen)
             built = Trampoline(
@@ -718,13 +741,13 @@ class Dispatcher:
         return (returns & np.uint64(0xFFFFFFFF)).astype(np.uint32)
 
     def _free_parked(self, halt: Halt) -> None:
-        if not self._parked:
-            return
         rips = np.array(halt.rips(), np.uint64)
         kept: list[Trampoline] = []
         for one in self._parked:
             low, high = one.address, one.address + one.bytes
-            if ((rips >= np.uint64(low)) & (rips < np.uint64(high))).any():
+            if (
+                (rips >= np.uint64(low)) & (rips < np.uint64(high))
+            ).any() or self._natives.is_running(halt, one.set, [(low, high)]):
                 kept.append(one)
                 continue
             if one.section:
@@ -733,6 +756,8 @@ class Dispatcher:
             self._arenas[one.arena].give(one.address, one.bytes)
             self._free_rows.append(one.row)
         self._parked = kept
+        called = {n for one in (*self._live.values(), *kept) for n in one.set}
+        self._natives.sweep(halt, called, self)
 
     # 5. After it
 

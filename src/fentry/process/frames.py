@@ -8,7 +8,7 @@ The kernel's frame (struct rt_sigframe, arch/x86/include/asm/sigframe.h) holds a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,10 +36,32 @@ def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[S
 
     Stacks that a frame's saved rsp leads to (sigaltstack) are searched as well.
     """
-    starts = [m.start for m in maps]
     found: dict[int, SignalFrame] = {}
+    for start, part in used_stacks(stop, memory, maps):
+        found.update({frame.rip_address: frame for frame in _frames_in(part, start)})
+    return list(found.values())
+
+
+def words_into(
+    stop: Stop, memory: Memory, maps: Sequence[Mapping], spans: Sequence[tuple[int, int]]
+) -> bool:
+    """Whether a word on the used part of any stack lies in one of the spans (low, high): a return
+    address, or what is left of one."""
+    for _, part in used_stacks(stop, memory, maps):
+        words = np.frombuffer(part, dtype="<u8", count=len(part) // 8)
+        if any(
+            ((words >= np.uint64(low)) & (words < np.uint64(high))).any() for low, high in spans
+        ):
+            return True
+    return False
+
+
+def used_stacks(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> Iterator[tuple[int, bytes]]:
+    """(address, bytes) of the used parts of all stacks, each once, and a frame's bytes more."""
+    starts = [m.start for m in maps]
     todo = [t.regs.rsp for t in stop.threads.values() if t.regs.rip]
     searched: dict[int, list[tuple[int, int]]] = {}  # by mapping: several stacks may lie in one
+    seen: set[int] = set()
     while todo:
         rsp = todo.pop()
         i = bisect_right(starts, rsp) - 1
@@ -56,11 +78,12 @@ def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[S
         if start >= end:
             continue
         spans.append((start, end))
-        for frame in _frames_in(memory.read_some(start, end - start + _FRAME_BYTES), start):
-            if frame.rip_address not in found:
-                found[frame.rip_address] = frame
+        part = memory.read_some(start, end - start + _FRAME_BYTES)
+        for frame in _frames_in(part, start):
+            if frame.rip_address not in seen:
+                seen.add(frame.rip_address)
                 todo.append(frame.rsp)
-    return list(found.values())
+        yield start, part
 
 
 def _frames_in(stack: bytes, address: int) -> list[SignalFrame]:

@@ -17,7 +17,7 @@ from enum import IntEnum
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRYRG", "little")
-VERSION = 3
+VERSION = 4
 PAGE = 4096
 
 REGISTRY_NAME = b"fentry-registry"
@@ -33,6 +33,8 @@ class Kind(IntEnum):
     COUNTERS = 3
     CONTROL = 4
     CODE = 5
+    DATA = 6
+    GUARD = 7
 
 
 class State(IntEnum):
@@ -165,6 +167,33 @@ COUNTER_BASES_OFFSET = ROOMS_OFFSET + 8 * MAX_RINGS + 64
 # Where a counting trampoline finds the index of the site whose pad called it: so many bytes
 # before the return address (sites/pad.py lays pads out).
 INDEX_BEFORE_RETURN = 13
+
+
+# A DATA segment is the writable memory of one C function: this row, then its data and the private
+# memory of its ops.
+DATA_DTYPE = np.dtype(
+    [
+        ("private", "<u8"),
+        ("flags", "<u8"),
+        ("id", "<u8"),
+        ("code", "<u8"),
+        ("code_bytes", "<u4"),
+        ("entry", "<u4"),
+        ("private_bytes", "<u4"),
+        ("vectors", "<u4"),
+        ("reserved", "V16"),
+        ("in_flight", "<u8"),
+        ("dropped", "<u8"),
+        ("reserved2", "V48"),
+    ]
+)
+DATA_HEADER_BYTES = DATA_DTYPE.itemsize
+
+# The GUARD segment: a table of the C functions that run just now, {fs base, rsp} each, in buckets
+# of two cache lines.
+GUARD_BUCKETS = 256
+GUARD_SLOTS = 8
+GUARD_BYTES = GUARD_BUCKETS * GUARD_SLOTS * 16
 
 
 def room_offset(ring: int) -> int:

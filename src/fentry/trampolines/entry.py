@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from fentry.region.layout import INDEX_BEFORE_RETURN
 from fentry.ring import layout as ring
-from fentry.trampolines.body import RSEQ_SIGNATURE, Body, CountBody, RecordBody, Traits
+from fentry.trampolines.body import RSEQ_SIGNATURE, Body, CallBody, CountBody, RecordBody, Traits
 from fentry.x86.asm import Asm
 from fentry.x86.code import Code
 from fentry.x86.contract import Contract, Section
@@ -42,7 +42,7 @@ RSEQ_CS = 8
 _SAVED = (rax, rcx, rdx, rsi, rdi)
 _STACK_BYTES = 48  # five registers and the flags
 
-_ORIGIN = 0x10000  # where code is verified, before it is moved to its place
+ORIGIN = 0x10000  # where code is verified, before it is moved to its place
 
 Cold = Callable[[Asm], None]
 
@@ -74,9 +74,11 @@ def _built(bodies: tuple[Body, ...], traits: Traits) -> Code:
     for i, body in enumerate(bodies):
         match body:
             case RecordBody():
-                cold.append(_record(a, body, traits, i))
+                cold.append(emit_record(a, body, traits, i))
             case CountBody():
-                cold.append(_count(a, body, traits, i, aborts))
+                cold.append(emit_count(a, body, traits, i, aborts))
+            case CallBody():
+                raise ValueError("a C function needs all registers: entry_regs.py")
     a.pop(rax)
     a.add(al, 0x7F)                                     # overflows if OF was 1
     a.sahf()
@@ -86,18 +88,19 @@ def _built(bodies: tuple[Body, ...], traits: Traits) -> Code:
     # fmt: on
     for emit in cold:
         emit(a)
-    _sections(a, aborts)
-    code = a.assemble(_ORIGIN)
-    verify(code, _contract(len(aborts)))
+    emit_sections(a, aborts)
+    code = a.assemble(ORIGIN)
+    verify(code, Contract(stack_bytes=_STACK_BYTES, sections=named(len(aborts))))
     return code
 
 
-def _contract(sections: int) -> Contract:
-    named = (Section(f"begin{i}", f"end{i}", f"abort{i}") for i in range(sections))
-    return Contract(stack_bytes=_STACK_BYTES, sections=tuple(named))
+def named(sections: int) -> tuple[Section, ...]:
+    """The rseq sections of the counting bodies, by their labels."""
+    return tuple(Section(f"begin{i}", f"end{i}", f"abort{i}") for i in range(sections))
 
 
-def _sections(a: Asm, aborts: Sequence[tuple[str, int]]) -> None:
+def emit_sections(a: Asm, aborts: Sequence[tuple[str, int]]) -> None:
+    """Abort handlers and descriptors, behind all code: (label to go on at, depth) of each."""
     # struct rseq_cs: version, flags, start_ip, post_commit_offset, abort_ip, 32-byte aligned; the
     # signature stands before the abort handler (include/uapi/linux/rseq.h).
     for i, (restart, depth) in enumerate(aborts):
@@ -118,7 +121,8 @@ def section_offset(code: Code) -> int:
     return code.labels["section0"] - code.origin if "section0" in code.labels else 0
 
 
-def _record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
+def emit_record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
+    """The straight part of a record; returns its rare part.  Clobbers rax, rcx, rdx, rsi, rdi."""
     # COST  37 instructions, 1 locked; the clock read hides the rest
     retry, full, done, no_tls = (f"{name}{i}" for name in ("retry", "full", "recorded", "no_tls"))
     # fmt: off
@@ -184,7 +188,10 @@ def _record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
     return buffer_full
 
 
-def _count(a: Asm, body: CountBody, traits: Traits, i: int, aborts: list[tuple[str, int]]) -> Cold:
+def emit_count(
+    a: Asm, body: CountBody, traits: Traits, i: int, aborts: list[tuple[str, int]]
+) -> Cold:
+    """The straight part of a count; returns its rare part.  Clobbers rax, rcx, rdx."""
     # COST  15 instructions, none locked: an rseq section makes it exact, and its commit is one
     # instruction, because a vfork child runs it unprotected with its parent's rseq area.
     restart, slow, done = (f"{name}{i}" for name in ("restart", "slow", "counted"))

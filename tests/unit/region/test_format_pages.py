@@ -23,6 +23,7 @@ TABLES: dict[tuple[str, str], np.dtype[np.void]] = {
     ("region.md", "Ops"): region.OPS_DTYPE,
     ("region.md", "Trampoline"): region.TRAMPOLINE_DTYPE,
     ("region.md", "Site"): region.SITE_DTYPE,
+    ("region.md", "Data"): region.DATA_DTYPE,
 }
 
 
@@ -61,3 +62,10 @@ def test_page_has_the_offsets_of_the_tables() -> None:
     assert f"| {region.SITES_OFFSET} | Sites |" in text
     assert f"| {region.COUNTER_BASES_OFFSET} | each CPU's counters" in text
     assert f"| {region.ROOMS_OFFSET} | rooms of {region.MAX_RINGS} rings" in text
+
+
+def test_page_has_the_size_of_the_guard() -> None:
+    text = (DOCS / "region.md").read_text()
+
+    assert f"{region.GUARD_BUCKETS} buckets of {region.GUARD_SLOTS} slots of 16 bytes" in text
+    assert region.GUARD_BYTES == 32768

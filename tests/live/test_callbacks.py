@@ -1,0 +1,322 @@
+"""C functions as callbacks: what they see, what they may change, and that nobody notices them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from tests.support import callbacks, tracing
+from tests.support.build import build
+from tests.support.callbacks import FULL, address_of, calling, words_of
+from tests.support.process import Target, start
+from tests.support.unprivileged import Account
+
+from fentry.dispatch.ops import Flags
+from fentry.errors import BadInput, PatchError
+from fentry.process.memory import Memory
+from fentry.session import Session, adopt, attach
+from fentry.trampolines.native import CFunction
+
+CALLED = ("f_int", "f_double", "f_wide", "f_x87", "f_again", "f_victim")
+SUM = CFunction.compile(callbacks.SUM)
+
+
+def held_apart(target: Target, session: Session, goal: int = 2000) -> Counter[str]:
+    """Let the target make `goal` rounds and hold it again; what its counters grew by."""
+    before = target.counters()
+    target.go()
+    target.await_calls("f_int", goal)
+    after = target.hold()
+    return Counter({name: after[name] - before[name] for name in after})
+
+
+@pytest.mark.parametrize("flags", [Flags.NONE, Flags.SAVE_REGS, Flags.RECURSION])
+def test_callback_reads_arguments_and_counts_every_call(account: Account, flags: Flags) -> None:
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], tuple[int, ...]]:
+            with attach(target.pid) as session:
+                ops = session.register(calling(SUM, "f_int", flags=flags))
+                grown = held_apart(target, session)
+                return grown, words_of(session, ops)
+
+        grown, words = account.run(controller)
+        target.go()
+        end = target.stop()
+    calls = grown["f_int"]
+    assert words[:2] == (calls, 2 * calls)  # the second argument is always 2
+    assert words[2] == calls
+    assert end.is_well, end.err
+
+
+def test_callback_reads_a_double_with_save_regs(account: Account) -> None:
+    function = CFunction.compile(callbacks.FIRST_DOUBLE)
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], tuple[int, ...]]:
+            with attach(target.pid) as session:
+                ops = session.register(calling(function, "f_double", flags=Flags.SAVE_REGS))
+                grown = held_apart(target, session)
+                return grown, words_of(session, ops)
+
+        grown, words = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert words[:2] == (grown["f_double"], grown["f_double"])  # all of them 2.5
+    assert end.is_well, end.err
+
+
+@pytest.mark.parametrize("state", callbacks.CLOBBERS)
+def test_callback_that_changes_every_vector_register_is_not_noticed(
+    account: Account, state: str
+) -> None:
+    function = CFunction.compile(callbacks.CLOBBERS[state], vectors=True)
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], tuple[int, ...]]:
+            with attach(target.pid) as session:
+                ops = session.register(calling(function, *CALLED, flags=Flags.SAVE_REGS))
+                grown = held_apart(target, session)
+                return grown, words_of(session, ops)
+
+        grown, words = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert words[0] == sum(grown[name] for name in CALLED)
+    assert end.is_well, end.err
+
+
+@pytest.mark.parametrize("state", callbacks.CLOBBERS)
+def test_all_registers_and_flags_are_intact_at_functions_of_every_shape(
+    account: Account, state: str
+) -> None:
+    function = CFunction.compile(callbacks.CLOBBERS[state], vectors=True)
+    with start(build("hot.c"), "threads=2", account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], Counter[str], int]:
+            with attach(target.pid) as session:
+                counts = session.register(tracing.counting("f_*"))
+                ops = session.register(calling(function, "f_*", flags=Flags.SAVE_REGS))
+                session.register(tracing.recording("f_*"))
+                before = target.counters()
+                target.go()
+                target.await_calls("f_plain", 2000)
+                after = target.hold()
+                grown = Counter({n: after[n] - before[n] for n in after if after[n] > before[n]})
+                return grown, tracing.counted(session, counts), words_of(session, ops)[0]
+
+        grown, counts, calls = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert calls == sum(counts.values())
+    assert counts["f_plain"] == grown["f_plain"] > 2000
+    assert end.is_well, end.err
+
+
+def test_function_is_redirected_and_comes_back(account: Account) -> None:
+    function = CFunction.compile(callbacks.REDIRECT)
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> list[Counter[str]]:
+            with attach(target.pid) as session:
+                words = (address_of(session, "f_replacement"), 0)
+                tracer = session.register(calling(SUM, "f_victim", "f_replacement"))
+                ops = session.register(calling(function, "f_victim", flags=FULL, words=words))
+                during = held_apart(target, session)
+                assert words_of(session, ops)[1] == during["f_victim"]
+                assert words_of(session, tracer)[0] == 2 * during["f_victim"]
+                session.unregister(ops)
+                return [during, held_apart(target, session)]
+
+        during, after = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert during["changed.f_victim"] == during["f_victim"] > 0
+    assert during["original.f_victim"] == 0
+    assert after["original.f_victim"] == after["f_victim"] > 0
+    assert end.is_well, end.err
+
+
+@pytest.mark.parametrize("flags", [Flags.NONE, Flags.SAVE_REGS, FULL])
+def test_changed_argument_counts_only_with_ipmodify(account: Account, flags: Flags) -> None:
+    function = CFunction.compile(callbacks.CHANGE)
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], int]:
+            with attach(target.pid) as session:
+                ops = session.register(calling(function, "f_argument", flags=flags))
+                grown = held_apart(target, session)
+                return grown, words_of(session, ops)[0]
+
+        grown, calls = account.run(controller)
+        target.go()
+        end = target.stop()
+    calls_of = {"changed.f_argument": 0, "original.f_argument": calls}
+    if flags == FULL:
+        calls_of = {"changed.f_argument": calls, "original.f_argument": 0}
+    assert calls > 0
+    assert {name: grown[name] for name in calls_of} == calls_of
+    assert end.is_well, end.err
+
+
+def test_second_redirector_is_refused_and_everything_is_as_before(account: Account) -> None:
+    function = CFunction.compile(callbacks.REDIRECT)
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[str, int, bool, Counter[str]]:
+            with attach(target.pid) as session:
+                words = (address_of(session, "f_replacement"), 0)
+                first = calling(function, "f_victim", flags=FULL, words=words)
+                second = calling(function, "f_v*", "f_int", flags=FULL, words=words)
+                session.register(first)
+                places = [address_of(session, name) for name in ("f_victim", "f_int")]
+                memory = Memory(target.pid)
+                before = [memory.read(place, 16) for place in places]
+                with pytest.raises(PatchError) as refused:
+                    session.register(second)
+                same = before == [memory.read(place, 16) for place in places]
+                memory.close()
+                live = len(session.region.registry.ops[session.region.registry.ops["state"] == 2])
+                assert second.id == 0 and list(session.ops) == [first.id]
+                return refused.value.what, live, same, held_apart(target, session)
+
+        what, live, same, grown = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert what == "f_victim is redirected already, and 0 more functions"
+    assert live == 1
+    assert same
+    assert grown["changed.f_victim"] == grown["f_victim"] > 0
+    assert end.is_well, end.err
+
+
+def test_callback_that_calls_what_it_traces_is_called_twice_and_not_again(
+    account: Account,
+) -> None:
+    function = CFunction.compile(callbacks.CALL_BACK)
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[int, int, int]:
+            with attach(target.pid) as session:
+                words = (address_of(session, "f_again"), 0)
+                with pytest.raises(BadInput, match="has no guard"):
+                    session.register(calling(function, "f_again", words=words))
+                ops = calling(function, "f_again", flags=Flags.RECURSION, words=words)
+                session.register(ops)
+                grown = held_apart(target, session)
+                return grown["f_again"], words_of(session, ops)[1], session.skipped(ops)
+
+        calls, called, skipped = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert (called, skipped) == (2 * calls, calls)
+    assert calls > 0
+    assert end.is_well, end.err
+
+
+@pytest.mark.parametrize("jump", [0, 1])
+@pytest.mark.parametrize("flags", [Flags.NONE, Flags.SAVE_REGS | Flags.RECURSION])
+def test_signals_during_callbacks_call_them_again(
+    account: Account, flags: Flags, jump: int
+) -> None:
+    with start(build("sigstorm.c"), f"jump={jump}", account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], int, int, int]:
+            with attach(target.pid) as session:
+                ops = session.register(calling(SUM, "f_main", "f_handler", flags=flags))
+                target.go()
+                goal = target.counters()["signals"] + 2000
+                target.await_condition(lambda: target.counters()["signals"] >= goal, "signals")
+                held = target.hold()
+                found = words_of(session, ops)[0], session.skipped(ops)
+                session.detach()
+                return held, *found, session.parked_bytes
+
+        held, calls, skipped, parked = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert held["f_handler"] > 1000
+    assert parked == 0  # though calls that a jump has left are still counted as under way
+    most = held["f_main"] + held["f_handler"]
+    assert most - held["jumps"] <= calls + skipped <= most
+    if not jump:
+        assert skipped == 0
+    assert end.is_well, end.err
+
+
+@pytest.mark.parametrize("flags", [Flags.NONE, Flags.SAVE_REGS | Flags.RECURSION])
+def test_registered_and_unregistered_under_fire_of_eight_threads(
+    account: Account, flags: Flags
+) -> None:
+    with start(build("hot.c"), "threads=8", account=account) as target:
+
+        def controller() -> int:
+            with attach(target.pid) as session:
+                called = 0
+                for round in range(12):
+                    other = tracing.counting("f_*nop*", "f_frame")
+                    if round % 2:
+                        session.register(other)
+                    ops = session.register(calling(SUM, "f_*", flags=flags))
+                    target.await_calls("f_plain", 10)
+                    called += words_of(session, ops)[0] > 0
+                    session.unregister(ops)
+                    if round % 2:
+                        session.unregister(other)
+                session.detach()
+                assert session.parked_bytes == 0
+                return called
+
+        called = account.run(controller)
+        end = target.stop()
+    assert called == 12
+    assert end.is_well, end.err
+
+
+def test_memory_of_functions_is_given_back(account: Account) -> None:
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[list[int], int]:
+            with attach(target.pid) as session:
+                sizes = []
+                for _ in range(5):
+                    ops = session.register(calling(SUM, "f_*"))
+                    session.unregister(ops)
+                    data = [s for s in session.region.segments if s.kind.name == "DATA"]
+                    sizes.append(len(data))
+                used = sum(s.used for s in session.region.segments if s.kind.name == "CODE")
+                return sizes, used
+
+        sizes, used = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert sizes == [1] * 5
+    assert used < 4096
+    assert end.is_well, end.err
+
+
+def test_controller_that_comes_later_adopts_callbacks(account: Account) -> None:
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def leave() -> int:
+            session = attach(target.pid)
+            return session.register(calling(SUM, "f_int", flags=Flags.RECURSION)).id
+
+        def controller() -> tuple[Counter[str], int, Flags, Counter[str]]:
+            with adopt(target.pid) as session:
+                (ops,) = session.ops.values()
+                grown = held_apart(target, session)
+                calls = words_of(session, ops)[0]
+                counts = session.register(tracing.counting("f_int"))  # a new trampoline for both
+                more = held_apart(target, session)
+                assert tracing.counted(session, counts)["f_int"] == more["f_int"]
+                assert words_of(session, ops)[0] == calls + more["f_int"]
+                return grown, calls, ops.flags, more
+
+        account.run(leave)
+        grown, calls, flags, _ = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert calls == grown["f_int"] > 0
+    assert flags == Flags.RECURSION
+    assert end.is_well, end.err
