@@ -53,6 +53,16 @@ CLOBBERS = {
 # Writes all registers of its regs that it may write, and goes on elsewhere.
 REDIRECT = f"{SIGNATURE} {{ {PRIVATE} atomic_add(word + 1, 1); regs->ip = word[0]; }}"
 CHANGE = f"{SIGNATURE} {{ {PRIVATE} atomic_add(word, 1); regs->di += 100000; }}"
+# Takes some microseconds, so that signals find it at work: counts calls, and those that ended.
+SLOW = (
+    f"{SIGNATURE} {{ {PRIVATE} atomic_add(word, 1);"
+    " for (int i = 0; i < 5000; i++) barrier(); atomic_add(word + 1, 1); }"
+)
+# Goes on when its first word is not 0 any more.
+WAITING = (
+    f"{SIGNATURE} {{ {PRIVATE} atomic_add(word + 1, 1); while (!READ_ONCE(word[0])) barrier();"
+    " atomic_add(word + 2, 1); }"
+)
 # Calls a function of the target, whose address is in its private memory.
 CALL_BACK = f"{SIGNATURE} {{ {PRIVATE} atomic_add(word + 1, 1); ((long (*)(long))word[0])(3); }}"
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from fentry.dispatch.ops import Flags
 from fentry.errors import PatchError, RegionError
 from fentry.process.maps import read_maps
 from fentry.process.proc import command_of
@@ -39,7 +40,7 @@ def status(pid: int, show_sites: bool, as_json: bool) -> None:
         found = _settled(target, show_sites)
     finally:
         target.close()
-    click.echo(json.dumps(found) if as_json else _text(found), nl=as_json)
+    click.echo(json.dumps(found) if as_json else text_of(found), nl=as_json)
 
 
 def _settled(target: Target, with_sites: bool) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def describe(target: Target, with_sites: bool) -> dict[str, Any]:
     found["generation"] = int(registry.header["generation"])
     found["sites"] = len(calling)
     names = {s.instance: s.name for s in region.of_kind(Kind.RING)}
+    functions = {s.instance: s.name for s in region.of_kind(Kind.DATA)}
     found["ops"] = [
         {
             "id": int(row["id"]),
@@ -76,6 +78,8 @@ def describe(target: Target, with_sites: bool) -> dict[str, Any]:
             "filter": bytes(row["filter"]).decode(errors="replace"),
             "functions": int(row["nr_sites"]),
             "instance": names.get(int(row["instance"]), ""),
+            "function": functions.get(int(row["id"]), ""),
+            "flags": _flags(int(row["flags"])),
         }
         for row in registry.ops[registry.ops["state"] == State.LIVE]
     ]
@@ -86,6 +90,10 @@ def describe(target: Target, with_sites: bool) -> dict[str, Any]:
     if with_sites:
         found["calls"] = _calls(target, region, calling)
     return found
+
+
+def _flags(value: int) -> list[str]:
+    return [str(flag.name) for flag in Flags if flag & value]
 
 
 def _calls(target: Target, region: Region, calling: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
@@ -108,7 +116,8 @@ def _calls(target: Target, region: Region, calling: np.ndarray[Any, Any]) -> lis
     return calls
 
 
-def _text(found: dict[str, Any]) -> str:
+def text_of(found: dict[str, Any]) -> str:
+    """What describe() found, as lines for people."""
     lines = [f"{found['pid']}: {found['state']}"]
     if "why" in found:
         lines[0] += f" ({found['why']})"
@@ -127,8 +136,9 @@ def _text(found: dict[str, Any]) -> str:
         lines.append(f"  memory      {sizes}")
         for ops in found["ops"]:
             where = f" in {ops['instance']}" if ops["instance"] else ""
+            called = " ".join(["", ops["function"], *ops["flags"]]) if ops["function"] else ""
             lines.append(
-                f"  ops {ops['id']:<7} {ops['callback']}{where} {ops['filter']} "
+                f"  ops {ops['id']:<7} {ops['callback']}{called}{where} {ops['filter']} "
                 f"({ops['functions']} functions)"
             )
         if not owner:
