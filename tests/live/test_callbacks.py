@@ -6,12 +6,14 @@ import os
 import signal
 from collections import Counter
 
+import numpy as np
 import pytest
-from tests.support import callbacks, tracing
+from tests.live.test_dlopen import followed
+from tests.support import callbacks, killer, tracing
 from tests.support.build import build
 from tests.support.callbacks import FULL, address_of, calling, words_of
 from tests.support.process import Target, start
-from tests.support.state import text_hash
+from tests.support.state import diff, snapshot, text_hash
 from tests.support.unprivileged import Account
 
 from fentry.dispatch.ops import Flags
@@ -432,3 +434,58 @@ def test_status_tells_function_and_flags(account: Account) -> None:
         target.go()
         assert target.stop().is_well
     assert lines == ["ops 1       call callback SAVE_REGS RECURSION IPMODIFY f_int (1 functions)"]
+
+
+def test_of_two_that_redirect_the_older_has_what_a_library_brings(account: Account) -> None:
+    library = f"library={build('libdso.c')}"
+    with start(build("dso.c"), library, "keep=1", account=account, hold=True) as target:
+
+        def controller() -> tuple[int, int, int]:
+            with attach(target.pid) as session:
+                older = session.register(calling(SUM, "f?l*", flags=FULL))  # fclose ...
+                younger = calling(SUM, "f*", flags=FULL)
+                younger.notrace = ("libc!f?l*", "ld-linux*!*")
+                session.register(younger)
+                target.go()
+                followed(session, target, "libdso")
+                held, first = target.hold()["f_library"], words_of(session, older)[0]
+                target.go()
+                target.await_calls("f_library", 1000)
+                more = target.hold()["f_library"] - held
+                (site,) = np.flatnonzero(session.functions.match(("f_library",), ()))
+                assert older.members[site] and not younger.members[site]
+                second = words_of(session, older)[0] - first
+                return more, second, len(session.ops)
+
+        made, called, count = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert made == called >= 1000
+    assert count == 2
+    assert end.is_well, end.err
+
+
+def full_cycle(pid: int) -> None:
+    """Attach, call C functions, take them away, detach: what is interrupted below."""
+    session = attach(pid, tracing.SMALL)
+    first = session.register(calling(SUM, "f_*", flags=Flags.RECURSION))
+    session.register(calling(SUM, "f_*nop*", "f_frame", flags=FULL))
+    session.unregister(first)
+    session.register(tracing.counting("f_*"))
+    session.close()
+
+
+def test_controller_may_die_at_any_call_while_c_functions_come_and_go(account: Account) -> None:
+    deaths = 0
+    with start(build("hot.c"), "threads=2", "pause_us=100", account=account) as target:
+        before = snapshot(target.pid)
+        account.run(full_cycle, target.pid)
+        for death in killer.points(full_cycle, target.pid, account=account, first=53, stride=211):
+            deaths += 1
+            assert target.is_alive and target.bad == 0, death
+            account.run(tracing.detach_as_command, target.pid)
+            assert diff(before, snapshot(target.pid)) == [], death
+        target.await_calls(min(target.counters()))
+        end = target.stop()
+    assert deaths > 5
+    assert end.is_well, end.err
