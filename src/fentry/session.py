@@ -153,7 +153,7 @@ class Session:
             if find_registry(halt.maps) is not None:
                 raise LockError(
                     f"process {self.pid} is traced by another fentry",
-                    cause="it attached a moment ago",
+                    cause="it attached a moment ago, or a thread is still in its code",
                     remedy=f"fentry status -p {self.pid}",
                 )
             cpu = halt.traits()

@@ -227,7 +227,8 @@ def test_signals_during_callbacks_call_them_again(
     account: Account, flags: Flags, jump: int
 ) -> None:
     slow = CFunction.compile(callbacks.SLOW)
-    with start(build("sigstorm.c"), f"jump={jump}", account=account, hold=True) as target:
+    words = (f"jump={jump}", "stack=8192")  # SIGSTKSZ
+    with start(build("sigstorm.c"), *words, account=account, hold=True) as target:
 
         def controller() -> tuple[Counter[str], int, int, int, int]:
             with attach(target.pid) as session:
