@@ -36,6 +36,7 @@ from fentry.errors import (
     FentryError,
     LockError,
     PatchError,
+    RegionError,
     SymbolNotFound,
     TargetGone,
 )
@@ -228,6 +229,12 @@ class Session:
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
             ops.instance, ops.flags = int(row["instance"]), Flags(int(row["flags"]))
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
+            if ops.callback is Callback.CALL and ops.id not in self._natives.ids:
+                raise RegionError(
+                    f"the C function of ops {ops.id} is not there",
+                    cause="the target wrote over the registry",
+                    remedy=f"fentry detach -p {self.pid}",
+                )
             self.ops[ops.id] = ops
         for number in self._natives.ids - self.ops.keys():
             self._natives.park(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections import Counter
@@ -82,6 +83,30 @@ def test_callback_that_changes_every_vector_register_is_not_noticed(
 
         def controller() -> tuple[Counter[str], tuple[int, ...]]:
             with attach(target.pid) as session:
+                ops = session.register(calling(function, *CALLED, flags=Flags.SAVE_REGS))
+                grown = held_apart(target, session)
+                return grown, words_of(session, ops)
+
+        grown, words = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert words[0] == sum(grown[name] for name in CALLED)
+    assert end.is_well, end.err
+
+
+@pytest.mark.parametrize("way", ["xsave", "fxsave"])
+def test_older_ways_to_save_x87_and_vectors_are_not_noticed_either(
+    account: Account, way: str
+) -> None:
+    function = CFunction.compile(callbacks.CLOBBERS["x87"], vectors=True)  # no wide registers
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], tuple[int, ...]]:
+            with attach(target.pid) as session:
+                traits = dataclasses.replace(session._traits, xsavec=False)
+                if way == "fxsave":
+                    traits = dataclasses.replace(traits, xstate_mask=0, xstate_bytes=576)
+                session._traits = session._dispatcher._traits = traits
                 ops = session.register(calling(function, *CALLED, flags=Flags.SAVE_REGS))
                 grown = held_apart(target, session)
                 return grown, words_of(session, ops)
@@ -252,6 +277,28 @@ def test_signals_during_callbacks_call_them_again(
         assert ended < calls  # some were left in the middle
     else:
         assert (ended, skipped) == (calls, 0)
+    assert end.is_well, end.err
+
+
+def test_threads_cancelled_during_callbacks_clean_up(account: Account) -> None:
+    function = CFunction.compile(callbacks.SLOW)
+    with start(build("cancel.c"), account=account, hold=True) as target:
+
+        def controller() -> tuple[Counter[str], tuple[int, ...], int]:
+            with attach(target.pid) as session:
+                ops = session.register(calling(function, "f_cancelled"))
+                target.go()
+                target.await_condition(lambda: target.counters()["cancels"] >= 100, "cancels")
+                held, words = target.hold(), words_of(session, ops)
+                session.detach()
+                return held, words, session.parked_bytes
+
+        held, words, parked = account.run(controller)
+        target.go()
+        end = target.stop()
+    assert held["f_cancelled"] <= words[1] <= words[0] <= held["begun"]
+    assert parked == 0
+    assert end.counters["cleanups"] == end.counters["cancels"] >= 100
     assert end.is_well, end.err
 
 
