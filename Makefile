@@ -11,7 +11,7 @@ DEV := $(VENV)/.ready-$(PLACE)-dev
 PYTEST_OPTIONS ?=
 CODE := src tests bench tools
 
-.PHONY: help setup demo test unit check fix bench coverage promises size clean machine-demo machine-test
+.PHONY: help setup demo test unit check fix bench coverage promises chaos size clean machine-demo machine-test
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ coverage: $(DEV) ## how many functions of Debian's files can be traced; writes d
 
 promises: $(DEV) machine-test ## every promise at full count; writes docs/promises.log
 	@$(RUN) -m tests.promises --full
+
+chaos: $(DEV) machine-test ## anything together, all accounted: SEED=7 SECONDS=600
+	@$(RUN) -m tests.chaos $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),300)
 
 size: ## lines by layer and file
 	@$(PYTHON) tools/size.py

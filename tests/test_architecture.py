@@ -38,6 +38,7 @@ WRITERS = {
     "region": "what it has mapped itself",
     "sites/patcher.py": "text, and nobody else writes text",
     "dispatch/apply.py": "trampolines and pads, in arenas of the region",
+    "dispatch/writes.py": "what pads call, in arenas of the region",
     "dispatch/natives.py": "C functions, in an arena, and their data, in segments of the region",
     "session.py": "the control page of the region",
     "instance.py": "the room of its ring, in the control page",

@@ -1,7 +1,8 @@
 // build: gcc -O1 -fcf-protection=none -pthread sites.c
 // 10,000 functions of each kind, sleeping and busy threads, and one that watches its own clock.
-// Arguments: SLEEPING BUSY. Lines of stdin in turn: "watch" (begin to watch) and "gap" (the longest
-// time, in ns, that the watching thread was not running since).
+// Arguments: SLEEPING BUSY. Lines of stdin: "done" (how often busy threads went round, in thousands);
+// in turn "watch" (begin to watch) and "gap" (the longest time, in ns, that the watching thread was
+// not running since).
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
@@ -70,22 +71,33 @@ static void *rest(void *unused)
     return NULL;
 }
 
-static void *work(void *unused)
+static struct { _Alignas(64) _Atomic uint64_t thousands; } rounds[1024];
+
+static void *work(void *number)
 {
-    volatile long x = (long)unused;
+    volatile long x = (long)number;
     pthread_barrier_wait(&started);
-    for (;;)
-        x = nop_0001(x) + plain_0001(x);
+    for (;; rounds[(long)number & 1023].thousands++)
+        for (int i = 0; i < 1000; i++)
+            x = nop_0001(x) + plain_0001(x);
     return NULL;
 }
 
-static void start(void *(*function)(void *))
+static uint64_t done(void)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < 1024; i++)
+        sum += rounds[i].thousands;
+    return sum;
+}
+
+static void start(void *(*function)(void *), long number)
 {
     pthread_t thread;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 65536);
-    if (pthread_create(&thread, &attributes, function, NULL))
+    if (pthread_create(&thread, &attributes, function, (void *)number))
         exit(3);
 }
 
@@ -95,15 +107,20 @@ int main(int argc, char **argv)
     int sleeping = argc > 1 ? atoi(argv[1]) : 0, busy = argc > 2 ? atoi(argv[2]) : 0;
 
     pthread_barrier_init(&started, NULL, sleeping + busy + 2);
-    start(watch);
+    start(watch, 0);
     for (int i = 0; i < sleeping; i++)
-        start(rest);
+        start(rest, i);
     for (int i = 0; i < busy; i++)
-        start(work);
+        start(work, i);
     pthread_barrier_wait(&started);
     puts("ready");
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
+        if (line[0] == 'd') {
+            printf("%llu\n", (unsigned long long)done());
+            fflush(stdout);
+            continue;
+        }
         int turn = ++watching;  // "watch" and "gap" take turns
         while (seen != turn)
             usleep(50);

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from fentry.dispatch.detach import region_is_unused
 from fentry.dispatch.ops import Ops
-from fentry.errors import BadInput, RegionError
+from fentry.errors import BadInput, RegionError, StopTimeout
 from fentry.process.shared import SharedMemory
 from fentry.process.target import Halt, Target
 from fentry.region import layout as region_layout
@@ -136,12 +136,12 @@ class Instance:
         check(self.geometry.segment_bytes)
         self._segment, memory = add(Kind.RING, self.geometry.segment_bytes, self.number)
         self._host.region.set_name(self._segment, self.name)
-        ring = RingBuffer(memory, self.geometry)
-        ring.populate()
-        ring.format(self._segment.address, self._room)
-        self._ring, self._reader = ring, Reader(ring)
         with self._host.owned() as halt:
             self._write_room(halt)
+        ring = RingBuffer(memory, self.geometry)
+        ring.populate()
+        ring.format(self._segment.address, self._room)  # the last: before, nobody takes it over
+        self._ring, self._reader = ring, Reader(ring)
 
     def take_ring(self, segment: Segment, memory: SharedMemory) -> None:
         """Go on with the ring of a dead controller. Raises RegionError when it is damaged."""
@@ -195,7 +195,8 @@ class Instance:
         self._held_since = self._held_since or now
         if now - self._held_since < _HELD_BACK_S or not target.is_alive():
             return
-        with target.stopped() as halt:
+        self._held_since = 0.0
+        # A stop that would be too long: it is tried again later, and nothing is lost meanwhile.
+        with suppress(StopTimeout), target.stopped() as halt:
             if region_is_unused(halt, self._host.region):
                 self._reader.resolve()  # before a new call can fill the place
-        self._held_since = 0.0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -51,7 +52,7 @@ from fentry.region import layout as region_layout
 from fentry.region.layout import OPS_DTYPE, OPS_ROWS, Kind, State
 from fentry.region.region import Region, Segment
 from fentry.region.registry import find_registry
-from fentry.ring.buffer import Geometry
+from fentry.ring.buffer import Geometry, is_formatted
 from fentry.ring.layout import MODE_DISCARD
 from fentry.ring.reader import Batch, Stats
 from fentry.sites.functions import Functions
@@ -158,6 +159,7 @@ class Session:
                     remedy=f"fentry status -p {self.pid}",
                 )
             cpu = halt.traits()
+            halt.stop.refuse_if_late()
             self.region = Region.create(halt.remote, self.target.memory, halt.maps, rows)
             self.region.own()
         self._make_dispatcher(cpu)
@@ -211,6 +213,9 @@ class Session:
             for segment in region.segments:
                 if segment.kind is Kind.RING:
                     number = segment.instance
+                    if not is_formatted(self.target.memory.read(segment.address, 16)):
+                        region.drop(halt.remote, [segment])  # it died making it: nobody uses it
+                        continue
                     if number != TOP:
                         self._add_instance(number, segment.name, self.options)
                     self.instances[number].take_ring(segment, region.share(halt.remote, segment))
@@ -256,7 +261,7 @@ class Session:
         self.ops.clear()
 
     def _undo(self) -> None:
-        with self.target.stopped() as halt:
+        with self.target.stopped(bounded=False) as halt:
             mapping = find_registry(halt.maps)
             if mapping is None or mapping.start != self.region.registry.address:
                 return  # another controller detached it
@@ -317,7 +322,7 @@ class Session:
             self._prepare_memory(ops)
             ops.filter, ops.notrace = wanted, notrace
             self.ops[ops.id] = ops
-            self._apply(before=lambda: self._write_ops(ops, State.LIVE))
+            self._apply(first=[ops])
         except FentryError:
             self.ops.pop(ops.id, None)
             self._ops_rows.pop(ops.id, None)
@@ -341,11 +346,12 @@ class Session:
         self._refuse_unregistered(ops)
         del self.ops[ops.id]
         try:
-            self._apply(after=lambda: self._write_ops(ops, State.FREE))
+            self._apply(last=[ops])
         except FentryError:
             ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
             self.ops[ops.id] = ops
             raise
+        del self._ops_rows[ops.id]
         self._natives.park(ops.id)
 
     def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
@@ -359,7 +365,7 @@ class Session:
         try:
             refuse_open_redirect(ops)
             self._refuse_second_redirect(list(self.ops.values()))
-            self._apply(before=lambda: self._write_ops(ops, State.LIVE))
+            self._apply(first=[ops])
         except FentryError:
             ops.filter, ops.notrace = before
             ops.members = self.functions.match(*before, lenient=True)
@@ -374,7 +380,7 @@ class Session:
         self._renew(thoroughly=False)
         if not self._unapplied:
             return []
-        self._apply(before=self._write_all_ops)
+        self._apply(first=list(self.ops.values()))
         self._unapplied = False
         again, self._again = self._again, set()
         fresh = {module.key for module in self.functions.fresh}
@@ -413,10 +419,6 @@ class Session:
             younger, both = found
             younger.members[both] = False
 
-    def _write_all_ops(self) -> None:
-        for ops in self.ops.values():
-            self._write_ops(ops, State.LIVE)
-
     def _refuse_foreign(self, members: NDArray[np.bool_]) -> None:
         # Sites where a breakpoint, a uprobe or another tracer has changed the text already.
         table = self.functions.table
@@ -429,11 +431,18 @@ class Session:
         reasons = self.functions.table.reason[members]
         return reasons_by_value()[int(reasons[0])].text if len(reasons) else ""
 
-    def _apply(self, **written: Callable[[], None]) -> None:
+    def _apply(self, *, first: Sequence[Ops] = (), last: Sequence[Ops] = ()) -> None:
+        # Bring the target to what all ops want. The registry says of ops that come before the
+        # text changes, of ops that go after it.
         for attempt in range(_MOST_LOOKS):
             plan = make_plan(list(self.ops.values()), self.functions.table.traceable)
+            coming = [self._ops_entry(ops, State.LIVE) for ops in first]
+            going = [self._ops_entry(ops, State.FREE) for ops in last]
             try:
-                self._dispatcher.apply(plan, self._body, verify=self._refuse_stale, **written)
+                self._dispatcher.apply(
+                    plan, self._body, verify=self._refuse_stale,
+                    before=partial(self._write_ops, coming), after=partial(self._write_ops, going),
+                )  # fmt: skip
                 return
             except _ModulesChanged:
                 if attempt == _MOST_LOOKS - 1:
@@ -464,7 +473,12 @@ class Session:
             control=self._control,
         )
 
-    def _write_ops(self, ops: Ops, state: State) -> None:
+    def _write_ops(self, entries: Sequence[tuple[int, NDArray[np.void]]]) -> None:
+        for number, row in entries:
+            self.region.registry.write_ops(number, row)
+
+    def _ops_entry(self, ops: Ops, state: State) -> tuple[int, NDArray[np.void]]:
+        # Number and content of its row in the registry.
         row = np.zeros((), OPS_DTYPE)
         row["id"], row["state"], row["callback"] = ops.id, state, ops.callback
         if state is State.LIVE:  # of others the members may be those of an older table
@@ -472,19 +486,15 @@ class Session:
         row["owner_pid"] = os.getpid()
         row["slot"], row["instance"], row["flags"] = ops.slot, ops.instance, ops.flags
         row["filter"] = ops.text.encode(errors="surrogateescape")[:216]
-        self.region.registry.write_ops(self._ops_row(ops, state), row)
+        return self._ops_row(ops), row
 
-    def _ops_row(self, ops: Ops, state: State) -> int:
-        row = self._ops_rows.get(ops.id)
-        if row is None:
+    def _ops_row(self, ops: Ops) -> int:
+        if ops.id not in self._ops_rows:
             free = set(range(OPS_ROWS)) - set(self._ops_rows.values())
             if not free:
                 raise BadInput(f"{OPS_ROWS} ops are registered already")
-            row = min(free)
-            self._ops_rows[ops.id] = row
-        if state is State.FREE:
-            del self._ops_rows[ops.id]
-        return row
+            self._ops_rows[ops.id] = min(free)
+        return self._ops_rows[ops.id]
 
     # 3. Instances
 
@@ -591,7 +601,7 @@ class Session:
 
     def counts(self, ops: Ops) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """(ips, calls) of counting ops: calls counted since registration, target addresses."""
-        rows = self._dispatcher.row
+        rows = self._dispatcher.rows
         sites = np.flatnonzero(rows >= 0)
         totals = self._counter_view()[:, ops.slot, :].sum(axis=0, dtype=np.uint64)
         return self.functions.table.ip[sites], totals[rows[sites]]

@@ -11,9 +11,10 @@ from tests.support import tracing
 from tests.support.build import build
 from tests.support.process import Target, start
 from tests.support.state import diff, snapshot
-from tests.support.unprivileged import Account
+from tests.support.unprivileged import Account, ChildFailed
 
 from fentry.errors import LockError, TargetGone
+from fentry.ring.buffer import RingBuffer
 from fentry.session import Options, adopt, attach
 
 BIG = Options(buffer_bytes=8 << 20)
@@ -62,6 +63,36 @@ def test_adopted_ring_and_counters_hold_every_call(account: Account) -> None:
     assert records == {name: held[name] for name in traced}
     assert counts == {name: held[name] for name in ("f_nop5", "f_frame")}
     assert texts == ["f_*", "f_nop5 f_frame"]
+    assert found == []
+
+
+def test_a_ring_that_was_never_finished_is_made_anew(account: Account) -> None:
+    def die_making_a_ring() -> None:
+        def die(*_: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        session = attach(target.pid, BIG)
+        RingBuffer.format = die  # type: ignore[method-assign]
+        session.register(tracing.recording("f_*"))
+
+    with start(build("hot.c"), "pause_us=50", account=account, hold=True) as target:
+        before = snapshot(target.pid)
+        with pytest.raises(ChildFailed):
+            account.run(die_making_a_ring)
+
+        def controller() -> tuple[Counter[str], Counter[str]]:
+            with adopt(target.pid, BIG) as session:
+                assert session.ops == {}
+                session.register(tracing.recording("f_lea"))
+                target.go()
+                target.await_calls("f_plain", 500)
+                return target.hold(), tracing.recorded(session)
+
+        held, records = account.run(controller)
+        found = diff(before, snapshot(target.pid))
+        target.go()
+        assert target.stop().is_well
+    assert records == {"f_lea": held["f_lea"]}
     assert found == []
 
 

@@ -22,11 +22,12 @@ from fentry.errors import BadInput, PatchError
 from fentry.process.maps import read_maps
 from fentry.process.memory import Memory
 from fentry.region.layout import Kind
-from fentry.session import Session, adopt, attach
+from fentry.session import Options, Session, adopt, attach
 from fentry.trampolines.native import CFunction
 
 CALLED = ("f_int", "f_double", "f_wide", "f_x87", "f_again", "f_victim")
 SUM = CFunction.compile(callbacks.SUM)
+PATIENT = Options(max_stop_s=30)  # on a busy machine eight busy threads stand for long
 
 
 def held_apart(target: Target, session: Session, goal: int = 2000) -> Counter[str]:
@@ -309,7 +310,7 @@ def test_registered_and_unregistered_under_fire_of_eight_threads(
     with start(build("hot.c"), "threads=8", account=account) as target:
 
         def controller() -> int:
-            with attach(target.pid) as session:
+            with attach(target.pid, PATIENT) as session:
                 called = 0
                 for round in range(12):
                     other = tracing.counting("f_*nop*", "f_frame")
@@ -515,7 +516,7 @@ def test_of_two_that_redirect_the_older_has_what_a_library_brings(account: Accou
 
 def full_cycle(pid: int) -> None:
     """Attach, call C functions, take them away, detach: what is interrupted below."""
-    session = attach(pid, tracing.SMALL)
+    session = attach(pid, PATIENT)
     first = session.register(calling(SUM, "f_*", flags=Flags.RECURSION))
     session.register(calling(SUM, "f_*nop*", "f_frame", flags=FULL))
     session.unregister(first)

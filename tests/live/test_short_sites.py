@@ -92,7 +92,7 @@ def test_a_thread_in_a_carrier_survives_the_first_trace_and_the_detach(
             addresses = {
                 "carrier": int(table.hole[row]) + 2,  # behind two of its three instructions
                 "hole": int(table.hole[row]),
-                "copy": int(session._dispatcher._pad[row]) + 64 + 7,
+                "copy": int(session._dispatcher._text.pad[row]) + 64 + 7,
             }
             tid = next(tid for tid in target.tids() if tid != target.pid)
             stop_at(tid, addresses[place])
@@ -171,7 +171,7 @@ def test_a_thread_between_the_two_jumps_survives_the_detach(
             addresses = {
                 "entry": int(table.patch[row]),
                 "hole": int(table.hole[row]),
-                "pad": int(session._dispatcher._pad[row]) + 8,
+                "pad": int(session._dispatcher._text.pad[row]) + 8,
             }
             tid = next(tid for tid in target.tids() if tid != target.pid)
             stop_at(tid, addresses[place])

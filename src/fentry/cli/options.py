@@ -77,7 +77,7 @@ duration_option = click.option(
 )
 max_stop_option = click.option(
     "--max-stop", default="1s", show_default=True, metavar="TIME",
-    help="Give up rather than stop the process for longer while waiting for a thread.",
+    help="Refuse what would stop the process for longer (never to restore it).",
 )  # fmt: skip
 command_argument = click.argument(
     "command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD [ARG...]]"

@@ -9,21 +9,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fentry.dispatch import detours
+from fentry.dispatch.change import (
+    DIRECT,
+    NONE,
+    PADDED,
+    Change,
+    Rows,
+    Set,
+    Text,
+    Trampoline,
+    keys_of,
+)
 from fentry.dispatch.natives import Natives
 from fentry.dispatch.plan import Plan
+from fentry.dispatch.writes import Writes, windows
 from fentry.errors import LockError, PatchError
 from fentry.process.deferral import deferred_signals
 from fentry.process.maps import REACH, Mapping, find_gap, read_maps
 from fentry.process.target import Halt, Target
 from fentry.region.layout import (
     MAX_SET,
-    SITE_DTYPE,
     TRAMPOLINE_DTYPE,
     TRAMPOLINE_ROWS,
     Kind,
@@ -32,64 +42,22 @@ from fentry.region.layout import (
 )
 from fentry.region.region import Region
 from fentry.sites import pad as pads
-from fentry.sites.moved import carrier_pads, moved_code, place_of_copy
-from fentry.sites.patcher import (
-    POKE_BYTES,
-    SiteMismatchError,
-    differ,
-    poke,
-    read_mapped,
-    windows_differ,
-)
-from fentry.sites.site import SHORT_SIZE, Reason, SiteKind
+from fentry.sites.moved import carrier_pads, moved_code
+from fentry.sites.patcher import POKE_BYTES, differ, read_mapped
+from fentry.sites.site import Reason, SiteKind
 from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena, Neighbourhood
 from fentry.trampolines.body import Body, CallBody, CountBody, Traits
 from fentry.trampolines.build import build_trampoline
 from fentry.trampolines.entry import section_offset
-from fentry.x86.code import Code
-
-NONE, DIRECT, PADDED = 0, 1, 2
 
 UNKNOWN_SET = (-1,)  # what an adopted site calls when no live trampoline lies there
 
-_PAD_RUN_GAP = 4096
-_MOST_VERIFIED = 2000
-
-NOP5 = bytes.fromhex("0f1f440000")  # nop dword [rax + rax]
-
-Set = tuple[int, ...]
 BodyOf = Callable[[int], Body]
-Rows = NDArray[np.int64]
 
 
 def _nothing() -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class Trampoline:
-    """Generated code of one set in one arena, and its row in the registry."""
-
-    set: Set
-    arena: int
-    address: int
-    bytes: int
-    row: int
-    section: int
-
-
-@dataclass(slots=True)
-class _Change:
-    # Everything of one transaction, ready before the stop.
-    sites: Rows
-    mode: NDArray[np.uint8]
-    call: NDArray[np.uint64]
-    trampoline: NDArray[np.uint32]
-    built: list[tuple[Trampoline, Code]] = field(default_factory=list)
-    fresh_pads: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
-    fresh_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
-    gone: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Dispatcher:
@@ -117,11 +85,8 @@ class Dispatcher:
         self._sets: list[Set] = [()]
         self._set_index: dict[Set, int] = {(): 0}
         self._current = np.zeros(n, np.int32)
-        self._mode = np.zeros(n, np.uint8)
-        self._call = np.zeros(n, np.uint64)
-        self._pad = np.zeros(n, np.uint64)
+        self._text = Text.untouched(n)
         self._laid = np.zeros(n, np.bool_)
-        self.row = np.full(n, -1, np.int64)
         self._site_of_row: list[int] = []
         self._keys: dict[int, int] = {}
         self._first_patched: Rows | None = None  # a site of each module, while it is known
@@ -143,9 +108,14 @@ class Dispatcher:
         return keys, ips
 
     @property
+    def rows(self) -> Rows:
+        """The row of each site in the registry, -1 where it has none: int64[n]."""
+        return self._text.row
+
+    @property
     def patched(self) -> NDArray[np.bool_]:
         """Which sites call something now."""
-        result: NDArray[np.bool_] = self._mode != NONE
+        result: NDArray[np.bool_] = self._text.mode != NONE
         return result
 
     def hole_is_foreign(self, sites: Rows) -> NDArray[np.bool_]:
@@ -153,7 +123,7 @@ class Dispatcher:
         wrong = np.zeros(len(sites), np.bool_)
         short = np.flatnonzero(self.table.hole[sites] != 0)
         chosen, memory = sites[short], self._target.memory
-        wrong[short] = detours.taken_by_others(memory, self.table, chosen, self._pad[chosen])
+        wrong[short] = detours.taken_by_others(memory, self.table, chosen, self._text.pad[chosen])
         return wrong
 
     @property
@@ -204,7 +174,7 @@ class Dispatcher:
         self._site_of_row = sites.tolist()
         known = sites >= 0
         rows, sites = rows[known], sites[known]
-        self.row[sites] = np.flatnonzero(known)
+        self._text.row[sites] = np.flatnonzero(known)
         # The row tells what was there; a module read from memory shows what we wrote over it.
         for name in ("patch", "window", "kind", "hole", "carrier"):
             getattr(self.table, name)[sites] = rows[name]
@@ -212,11 +182,11 @@ class Dispatcher:
         for name in ("original", "filler"):
             kept = np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)
             getattr(self.table, name)[sites] = kept
-        self._pad[sites] = rows["pad"]
+        self._text.pad[sites] = rows["pad"]
         self._laid[sites] = rows["pad"] != 0
         short = sites[(rows["pad"] != 0) & (rows["hole"] != 0)]
         memory = self._target.memory
-        self._laid[short] = detours.leads_to_pad(memory, self.table, short, self._pad[short])
+        self._laid[short] = detours.leads_to_pad(memory, self.table, short, self._text.pad[short])
         self._keys.update(zip(rows["key"].tolist(), sites.tolist(), strict=True))
         found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
         changed = mapped & self._is_changed(sites, found)
@@ -262,13 +232,13 @@ class Dispatcher:
         short = text[0] == pads.SHORT_JMP and self.table.hole[site] != 0
         if text[0] not in (pads.CALL, pads.JMP) and not short:
             return  # somebody else's
-        self._mode[site] = DIRECT if text[0] == pads.CALL else PADDED
+        self._text.mode[site] = DIRECT if text[0] == pads.CALL else PADDED
         address = int(self.table.patch[site])
-        if self._mode[site] == PADDED:
-            address = int(self._pad[site]) + pads.CALL_OFFSET
+        if self._text.mode[site] == PADDED:
+            address = int(self._text.pad[site]) + pads.CALL_OFFSET
             text = self._target.memory.read(address, POKE_BYTES)
         called = address + POKE_BYTES + int.from_bytes(text[1:], "little", signed=True)
-        self._call[site] = called
+        self._text.call[site] = called
         one = trampolines.get(called) if text[0] == pads.CALL else None
         self._current[site] = self._index(one.set if one else UNKNOWN_SET)
 
@@ -307,23 +277,25 @@ class Dispatcher:
                 before()
                 after()
             return 0
-        marks, laid = [arena.mark() for arena in self._arenas], self._pad.copy()
+        marks, laid = [arena.mark() for arena in self._arenas], self._text.pad.copy()
         change, writing = None, False
         try:
             change = self._prepare(sites, wanted[sites], body_of)
+            writes = Writes(self.table, self._text, change)
             with self.owned() as halt:
                 verify()
                 self._free_parked(halt)
+                halt.stop.refuse_if_late()
                 writing = True
                 before()
-                self._write(halt, change)
+                self._write(halt, change, writes)
                 after()
         except BaseException:
             if writing and change is not None:  # threads may be in its pads: nothing is reused
                 self._parked += [built for built, _ in change.built]
-                self._pad[~self._laid] = 0
+                self._text.pad[~self._laid] = 0
             else:
-                self._pad = laid
+                self._text.pad = laid
                 self._free_rows += [built.row for built, _ in change.built] if change else []
                 for arena, mark in zip(self._arenas, marks, strict=True):
                     arena.rewind(mark)
@@ -367,7 +339,7 @@ class Dispatcher:
 
     # 3. Outside the stop
 
-    def _prepare(self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf) -> _Change:
+    def _prepare(self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf) -> Change:
         indexed = {i for i in set(wanted.tolist()) if self._needs_index(i, body_of)}
         needs_pad = (self.table.kind[sites] != SiteKind.NOP) | np.isin(wanted, list(indexed))
         direct_keys = (self.table.patch[sites] + np.uint64(POKE_BYTES)) & np.uint64(0xFFFFFFFF)
@@ -380,16 +352,18 @@ class Dispatcher:
             if taken is not None and taken != sites[i]:
                 needs_pad[i] = True  # the low half of an address names one site only
         mode = np.where(wanted == 0, NONE, np.where(needs_pad, PADDED, DIRECT)).astype(np.uint8)
-        change = _Change(
+        change = Change(
             sites, mode, np.zeros(len(sites), np.uint64), np.zeros(len(sites), np.uint32)
         )
-        change.fresh_rows = np.flatnonzero((wanted != 0) & (self.row[sites] < 0))
-        fresh = np.flatnonzero((mode == PADDED) & (self._pad[sites] == 0))
+        change.fresh_rows = np.flatnonzero((wanted != 0) & (self._text.row[sites] < 0))
+        fresh = np.flatnonzero((mode == PADDED) & (self._text.pad[sites] == 0))
         codes = self._missing(sites, wanted, body_of)
         self._make_room(sites, fresh, codes)
         self._place(change, wanted, codes)
         self._assign_rows(change)
         self._lay_pads(change, fresh)
+        change.has_fresh_pad = np.zeros(len(sites), np.bool_)
+        change.has_fresh_pad[fresh] = True
         return change
 
     def _needs_index(self, index: int, body_of: BodyOf) -> bool:
@@ -471,7 +445,7 @@ class Dispatcher:
 
     def _place(
         self,
-        change: _Change,
+        change: Change,
         wanted: NDArray[np.int32],
         codes: dict[tuple[Set, int], tuple[list[Body], int]],
     ) -> None:
@@ -512,7 +486,7 @@ class Dispatcher:
         self._next_row += 1
         return self._next_row - 1
 
-    def _assign_rows(self, change: _Change) -> None:
+    def _assign_rows(self, change: Change) -> None:
         sites = change.sites[change.fresh_rows]
         first = len(self._site_of_row)
         if first + len(sites) > self._site_rows:
@@ -522,10 +496,10 @@ class Dispatcher:
                 cause="modules were loaded after the attach",
                 remedy="detach and attach again",
             )
-        self.row[sites] = np.arange(first, first + len(sites))
+        self._text.row[sites] = np.arange(first, first + len(sites))
         self._site_of_row += sites.tolist()
 
-    def _lay_pads(self, change: _Change, fresh: Rows) -> None:
+    def _lay_pads(self, change: Change, fresh: Rows) -> None:
         # Fresh pads lie in one piece in each arena.
         for arena in np.unique(self._arena[change.sites[fresh]]).tolist():
             own = fresh[self._arena[change.sites[fresh]] == arena]
@@ -535,7 +509,7 @@ class Dispatcher:
             total = len(own) + int(carried.sum())
             at = self._arenas[arena].take(total * pads.PAD_BYTES)
             addresses = np.uint64(at) + slots.astype(np.uint64) * np.uint64(pads.PAD_BYTES)
-            self._pad[sites] = addresses
+            self._text.pad[sites] = addresses
             prologue = self.table.kind[sites] != SiteKind.NOP
             moved, moved_bytes = moved_code(self.table, sites, addresses)
             backs = self.table.patch[sites] + np.where(
@@ -547,7 +521,7 @@ class Dispatcher:
             )
             code[slots] = pads.build_pads(
                 addresses,
-                self.row[sites].astype(np.uint32),
+                self._text.row[sites].astype(np.uint32),
                 change.call[own],
                 moved,
                 moved_bytes,
@@ -557,10 +531,14 @@ class Dispatcher:
 
     # 4. Inside the stop
 
-    def _write(self, halt: Halt, change: _Change) -> None:
+    def _write(self, halt: Halt, change: Change, writes: Writes) -> None:
         memory, registry = self._target.memory, self._region.registry
-        self._drop_gone(change)
-        self._verify_windows(change)
+        gone = writes.gone(memory)
+        if len(gone):  # seldom: then everything is made once more
+            change.gone = change.sites[gone]
+            change.mode[gone] = self._text.mode[change.gone] = NONE
+            writes = Writes(self.table, self._text, change)
+        writes.verify_windows(memory)
         for arena in self._arenas:
             for segment, used in arena.used().items():
                 self._region.set_used(segment, used)
@@ -569,56 +547,16 @@ class Dispatcher:
             registry.write_trampoline(built.row, _trampoline_row(built, State.LIVE))
         for address, laid in change.fresh_pads:
             memory.write(address, laid.tobytes())
-        self._laid[change.sites] |= self._pad[change.sites] != 0
-        adding = change.mode != NONE
-        idle = (change.mode == PADDED) & (self._mode[change.sites] != PADDED)
-        self._write_rows(change, adding, SiteState.CALL)
-        self._write_pad_calls(change, idle)
-        self._leave_windows(halt, change)
+        self._laid[change.sites] |= self._text.pad[change.sites] != 0
+        writes.write_rows(registry, adding=True)
+        writes.write_pad_calls(memory, idle=True)
+        writes.leave_windows(halt)
         self._fill_detours(halt, change)
-        self.generation = registry.begin_generation()  # before the text: what fails after is undone
-        self._poke(change)
-        self._write_pad_calls(change, self._mode[change.sites] == PADDED)
-        self._write_rows(change, ~adding, SiteState.NOP)
-
-    def _leave_windows(self, halt: Halt, change: _Change) -> None:
-        entering = change.sites[(change.mode != NONE) & (self._mode[change.sites] == NONE)]
-        if not len(entering):
-            return
-        starts = np.sort(self.table.patch[entering])
-        by_start = entering[np.argsort(self.table.patch[entering])]
-        moves: dict[int, int] = {}
-        for rip in set(halt.rips()):
-            i = int(np.searchsorted(starts, np.uint64(rip), side="right")) - 1
-            if i < 0:
-                continue
-            inside = rip - int(starts[i])
-            site = by_start[i]
-            if not 0 < inside < int(self.table.poke_bytes(site)):
-                continue
-            if self.table.kind[site] == SiteKind.NOP:
-                moves[rip] = int(starts[i]) + POKE_BYTES  # the rest were NOPs
-            else:
-                moves[rip] = place_of_copy(self.table, int(site), int(self._pad[site]), rip)
-        if moves:
-            halt.move(moves)
-
-    def _verify_windows(self, change: _Change) -> None:
-        # What was moved is what stands there: of sites that are patched from now on, all bytes
-        # of the window, not only those that are replaced. Of very many that would make the stop
-        # longer by a quarter: they were compared before it, and what was loaded since is told by
-        # the linker's list.
-        entering = change.sites[(change.mode != NONE) & (self._mode[change.sites] == NONE)]
-        entering = entering[:_MOST_VERIFIED]
-        wrong = self.differs(entering)
-        if wrong.any():
-            address = int(self.table.patch[entering[wrong][0]])
-            raise SiteMismatchError(
-                f"cannot patch site {address:#x}: its bytes are no longer those of the file",
-                address=address,
-                cause="another tool changed the text, or a module was replaced",
-                remedy="fentry doctor lists who else is there",
-            )
+        # before the text: what fails after is undone
+        self.generation = registry.begin_generation(self.generation)
+        writes.write_text(memory)
+        writes.write_pad_calls(memory, idle=False)
+        writes.write_rows(registry, adding=False)
 
     def _is_changed(self, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
         # Whether `found` at the patch of each site is not the original, as far as it is replaced.
@@ -627,17 +565,14 @@ class Dispatcher:
 
     def differs(self, sites: Rows) -> NDArray[np.bool_]:
         """Which sites do not hold their original bytes, as far as these are moved: bool[n]."""
-        windows = self.table.window[sites].astype(np.int64)
-        sizes = np.maximum(windows, self.table.poke_bytes(sites))
-        return windows_differ(
-            self._target.memory, self.table.patch[sites], self.table.original[sites], sizes
-        )
+        same, _ = windows(self.table, sites).look(self._target.memory)
+        return ~same
 
     def lost(self) -> list[int]:
         """Numbers of modules that were unloaded, perhaps loaded again where they were: their
         first patched site does not hold what was written there."""
         if self._first_patched is None:
-            patched = np.flatnonzero(self._mode != NONE)
+            patched = np.flatnonzero(self._text.mode != NONE)
             _, first = np.unique(self.table.module[patched], return_index=True)
             self._first_patched = patched[first]
         sites = self._first_patched
@@ -646,99 +581,12 @@ class Dispatcher:
         numbers: list[int] = self.table.module[sites[gone]].tolist()
         return numbers
 
-    def _poke(self, change: _Change) -> None:
-        sites = change.sites
-        expected = self._text(sites, self._mode[sites], self._call[sites])
-        wanted = self._text(sites, change.mode, change.call)
-        widths = self.table.poke_bytes(sites)
-        new = np.flatnonzero(differ(expected, wanted, widths))
-        patch = self.table.patch[sites]
-        poke(self._target.memory, patch[new], expected[new], wanted[new], widths[new])
-
-    def _fill_detours(self, halt: Halt, change: _Change) -> None:
-        entering = (change.mode == PADDED) & (self._mode[change.sites] == NONE)
+    def _fill_detours(self, halt: Halt, change: Change) -> None:
+        entering = (change.mode == PADDED) & (self._text.mode[change.sites] == NONE)
         sites = change.sites[entering]
         sites = sites[self.table.hole[sites] != 0]
-        detours.fill(halt, self.table, sites, self._pad[sites])
-
-    def _text(
-        self, sites: Rows, mode: NDArray[np.uint8], call: NDArray[np.uint64]
-    ) -> NDArray[np.uint8]:
-        # The five bytes of each site in a mode: uint8[n, 5].
-        text = self.table.original[sites, :POKE_BYTES].copy()
-        patch = self.table.patch[sites]
-        direct, padded = mode == DIRECT, mode == PADDED
-        text[direct] = pads.branches(pads.CALL, patch[direct], call[direct])
-        jumps = self._pad[sites[padded]] + np.uint64(pads.CALL_OFFSET)
-        short = self.table.hole[sites] != 0
-        long = padded & ~short
-        text[long] = pads.branches(pads.JMP, patch[long], jumps[long[padded]])
-        short &= padded
-        text[short, :SHORT_SIZE] = pads.short_jumps(patch[short], self.table.hole[sites[short]])
-        return text
-
-    def _write_pad_calls(self, change: _Change, which: NDArray[np.bool_]) -> None:
-        # What pads call from now on, or nothing: idle ones before their site jumps to them, those
-        # in use after the text. Pads lie side by side: a run of them is read and written at once.
-        sites = change.sites[which]
-        order = np.argsort(self._pad[sites])
-        at = self._pad[sites][order]
-        kept = (change.mode[which] == PADDED)[order]
-        code = np.tile(np.frombuffer(NOP5, np.uint8), (len(at), 1))
-        calls = at + np.uint64(pads.CALL_OFFSET)
-        code[kept] = pads.branches(pads.CALL, calls[kept], change.call[which][order][kept])
-        if not len(at):
-            return
-        for run in np.split(np.arange(len(at)), np.flatnonzero(np.diff(at) > _PAD_RUN_GAP) + 1):
-            start, end = int(at[run[0]]), int(at[run[-1]]) + pads.PAD_BYTES
-            text = np.frombuffer(self._target.memory.read(start, end - start), np.uint8).copy()
-            places = (calls[run] - np.uint64(start)).astype(np.int64)[:, None] + np.arange(5)
-            text[places] = code[run]
-            self._target.memory.write(start, text.tobytes())
-
-    def _drop_gone(self, change: _Change) -> None:
-        # Sites whose module was unloaded, or unloaded and loaded again: their text is not mapped,
-        # or is the original. What anybody else wrote is not taken for gone: it may come back.
-        called = np.flatnonzero(self._mode[change.sites] != NONE)
-        sites = change.sites[called]
-        found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
-        gone = called[~mapped | ~self._is_changed(sites, found)]
-        change.gone = change.sites[gone]
-        change.mode[gone] = NONE
-        self._mode[change.gone] = NONE
-
-    def _write_rows(self, change: _Change, which: NDArray[np.bool_], state: SiteState) -> None:
-        chosen = np.flatnonzero(which & (self.row[change.sites] >= 0))
-        if not len(chosen):
-            return
-        sites = change.sites[chosen]
-        rows = np.zeros(len(sites), SITE_DTYPE)
-        rows["ip"] = self.table.ip[sites]
-        rows["patch"] = self.table.patch[sites]
-        rows["original"] = self.table.original[sites].view("V16").ravel()
-        rows["pad"] = self._pad[sites]
-        rows["call"] = change.call[chosen]
-        rows["key"] = self._key(sites, change.mode[chosen])
-        rows["counter"] = self.row[sites]
-        rows["kind"] = self.table.kind[sites]
-        rows["window"] = self.table.window[sites]
-        rows["state"] = state
-        rows["trampoline"] = change.trampoline[chosen]
-        rows["hole"] = self.table.hole[sites]
-        rows["carrier"] = self.table.carrier[sites]
-        rows["filler"] = self.table.filler[sites].view("V16").ravel()
-        numbers = self.row[sites]
-        order = np.argsort(numbers)
-        for run in np.split(order, np.flatnonzero(np.diff(numbers[order]) != 1) + 1):
-            self._region.registry.write_sites(int(numbers[run[0]]), rows[run])
-
-    def _key(self, sites: Rows, mode: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        returns = np.where(
-            mode == PADDED,
-            self._pad[sites] + np.uint64(pads.RETURN_OFFSET),
-            self.table.patch[sites] + np.uint64(POKE_BYTES),
-        )
-        return (returns & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        if len(sites):
+            detours.fill(halt, self.table, sites, self._text.pad[sites])
 
     def _free_parked(self, halt: Halt) -> None:
         rips = np.array(halt.rips(), np.uint64)
@@ -761,14 +609,14 @@ class Dispatcher:
 
     # 5. After it
 
-    def _commit(self, change: _Change, wanted: NDArray[np.int32]) -> None:
+    def _commit(self, change: Change, wanted: NDArray[np.int32]) -> None:
         sites = change.sites
         self._first_patched = None
         adding = change.mode != NONE
-        keys = self._key(sites[adding], change.mode[adding])
+        keys = keys_of(self.table, self._text, sites[adding], change.mode[adding])
         self._keys.update(zip(keys.tolist(), sites[adding].tolist(), strict=True))
-        self._mode[sites] = change.mode
-        self._call[sites] = change.call
+        self._text.mode[sites] = change.mode
+        self._text.call[sites] = change.call
         self._current[sites] = wanted[sites]
         for built, _ in change.built:
             self._live[built.set, built.arena] = built

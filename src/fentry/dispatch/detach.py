@@ -63,7 +63,7 @@ def undo(target: Target, *, from_living: bool) -> Undone:
     """
     if find_registry(read_maps(target.pid)) is None:
         return Undone()
-    with target.stopped() as halt:
+    with target.stopped(bounded=False) as halt:
         try:
             region = Region.open(target.memory, halt.maps)
         except UnfinishedRegistry:
@@ -101,8 +101,9 @@ def restore_text(halt: Halt, region: Region) -> Restored:
     changed = mapped & differ(found, original, widths)
     ours = changed & _is_ours(region, sites, found)
     poke(halt.target.memory, patch[ours], found[ours], original[ours], widths[ours])
-    kept = changed & ~ours & _resembles(sites, found)
-    left = _restore_detours(halt, sites[~kept])
+    strange = np.flatnonzero(changed & ~ours)  # few: the rest need no second look
+    kept = strange[_resembles(sites[strange], found[strange])]
+    left = _restore_detours(halt, np.delete(sites, kept) if len(kept) else sites)
     every["state"][every["state"] != SiteState.GONE] = SiteState.NOP
     region.registry.write_sites(0, every)
     region.registry.begin_generation()
@@ -149,7 +150,7 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
     deadline = time.monotonic() + limit_s
     while True:
         runs = _private_text(target, region)
-        with target.stopped() as halt:
+        with target.stopped(bounded=False) as halt:
             if not _is_left(halt, region):
                 return 0  # another controller was faster
             parked_bytes = sum(s.bytes for s in region.of_kind(Kind.CODE))
@@ -201,11 +202,11 @@ def _is_called(halt: Halt, region: Region) -> bool:
     sites = sites[sites["state"] != SiteState.GONE]
     patch = _patches(sites)
     found, mapped = read_mapped(halt.target.memory, patch)
-    changed = mapped & differ(found, _original(sites), _widths(sites))
+    changed = np.flatnonzero(mapped & differ(found, _original(sites), _widths(sites)))
     starts, instructions = _carriers(sites)
     moved, there = read_mapped(halt.target.memory, starts)
     carried = there & (moved != instructions).any(axis=1)
-    return bool((changed & _resembles(sites, found)).any() or carried.any())
+    return bool(_resembles(sites[changed], found[changed]).any() or carried.any())
 
 
 def _remove(halt: Halt, region: Region, runs: Sequence[tuple[Mapping, int, int]]) -> None:
@@ -269,10 +270,8 @@ def _crossing() -> RegionError:
 def _is_ours(region: Region, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
     # Whether the bytes of each site are a jump to its pad, or a call of a trampoline, whole.
     patch = sites["patch"].astype(np.uint64)
-    jumps = (found == _expected(sites)).all(axis=1)
-    short = (sites["hole"] != 0) & (found[:, :SHORT_SIZE] == _expected(sites)[:, :SHORT_SIZE]).all(
-        axis=1
-    )
+    same = found == _expected(sites)
+    jumps, short = same.all(axis=1), same[:, :SHORT_SIZE].all(axis=1)
     distance = np.ascontiguousarray(found[:, 1:]).view("<i4").ravel().astype(np.int64)
     called = (patch.astype(np.int64) + POKE_BYTES + distance).astype(np.uint64)
     calls = (found[:, 0] == CALL) & np.isin(called, region.registry.trampolines["address"])

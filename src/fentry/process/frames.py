@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -36,10 +37,7 @@ def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[S
 
     Stacks that a frame's saved rsp leads to (sigaltstack) are searched as well.
     """
-    found: dict[int, SignalFrame] = {}
-    for start, part in used_stacks(stop, memory, maps):
-        found.update({frame.rip_address: frame for frame in _frames_in(part, start)})
-    return list(found.values())
+    return [frame for _, new in _searched(stop, memory, maps) for frame in new]
 
 
 def words_into(
@@ -47,8 +45,8 @@ def words_into(
 ) -> bool:
     """Whether a word on the used part of any stack lies in one of the spans (low, high): a return
     address, or what is left of one."""
-    for _, part in used_stacks(stop, memory, maps):
-        words = np.frombuffer(part, dtype="<u8", count=len(part) // 8)
+    for stacks, _ in _searched(stop, memory, maps):
+        words = np.frombuffer(b"".join(text[: len(text) & ~7] for _, text in stacks), "<u8")
         if any(
             ((words >= np.uint64(low)) & (words < np.uint64(high))).any() for low, high in spans
         ):
@@ -56,41 +54,58 @@ def words_into(
     return False
 
 
-def used_stacks(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> Iterator[tuple[int, bytes]]:
-    """(address, bytes) of the used parts of all stacks, each once, and a frame's bytes more."""
+def _searched(
+    stop: Stop, memory: Memory, maps: Sequence[Mapping]
+) -> Iterator[tuple[list[tuple[int, bytes]], list[SignalFrame]]]:
+    # The used parts of all stacks as (address, bytes), each once, and the frames found there; those
+    # of all threads come first, then in turn those that the frames lead to.
     starts = [m.start for m in maps]
+    found: dict[int, SignalFrame] = {}
     todo = [t.regs.rsp for t in stop.threads.values() if t.regs.rip]
     searched: dict[int, list[tuple[int, int]]] = {}  # by mapping: several stacks may lie in one
-    seen: set[int] = set()
     while todo:
-        rsp = todo.pop()
-        i = bisect_right(starts, rsp) - 1
-        if i < 0 or rsp >= maps[i].end:
-            continue
-        start = rsp & ~7
-        end = min(maps[i].end, start + _LONGEST_BYTES)
-        spans = searched.setdefault(i, [])
-        for low, high in spans:
-            if low <= start < high:
-                start = high
-            elif start < low < end <= high:
-                end = low
-        if start >= end:
-            continue
+        parts = [_part_of(rsp, maps, starts, searched) for rsp in todo]
+        stacks = [
+            (start, memory.read_some(start, end - start + _FRAME_BYTES))
+            for start, end in parts
+            if start < end
+        ]
+        new = {f.rip_address: f for f in _frames_in(stacks) if f.rip_address not in found}
+        found |= new
+        todo = [frame.rsp for frame in new.values()]
+        yield stacks, list(new.values())
+
+
+def _part_of(
+    rsp: int,
+    maps: Sequence[Mapping],
+    starts: Sequence[int],
+    searched: dict[int, list[tuple[int, int]]],
+) -> tuple[int, int]:
+    # From where to where a stack is to be searched that has not been yet.
+    i = bisect_right(starts, rsp) - 1
+    if i < 0 or rsp >= maps[i].end:
+        return 0, 0
+    start = rsp & ~7
+    end = min(maps[i].end, start + _LONGEST_BYTES)
+    spans = searched.setdefault(i, [])
+    for low, high in spans:
+        if low <= start < high:
+            start = high
+        elif start < low < end <= high:
+            end = low
+    if start < end:
         spans.append((start, end))
-        part = memory.read_some(start, end - start + _FRAME_BYTES)
-        for frame in _frames_in(part, start):
-            if frame.rip_address not in seen:
-                seen.add(frame.rip_address)
-                todo.append(frame.rsp)
-        yield start, part
+    return start, end
 
 
-def _frames_in(stack: bytes, address: int) -> list[SignalFrame]:
-    words = np.frombuffer(stack, dtype="<u8", count=len(stack) // 8)
-    hits = np.flatnonzero(words == _SEGMENTS)
-    return [
-        SignalFrame(address + 8 * (i - 2), int(words[i - 2]), int(words[i - 3]))
-        for i in hits.tolist()
-        if i >= 3 and words[i - 1] < _FLAGS_LIMIT
-    ]
+def _frames_in(stacks: Sequence[tuple[int, bytes]]) -> Iterator[SignalFrame]:
+    # All stacks at once: most are short, and each look would cost as much as this one.
+    words = np.frombuffer(b"".join(text[: len(text) & ~7] for _, text in stacks), "<u8")
+    ends = list(accumulate(len(text) // 8 for _, text in stacks))
+    for i in np.flatnonzero(words == _SEGMENTS).tolist():
+        number = bisect_right(ends, i)
+        address, inside = stacks[number][0], i - (ends[number - 1] if number else 0)
+        if inside >= 3 and words[i - 1] < _FLAGS_LIMIT:
+            rip_address = address + 8 * (inside - 2)
+            yield SignalFrame(rip_address, int(words[i - 2]), int(words[i - 3]))

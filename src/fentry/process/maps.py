@@ -10,6 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fentry.errors import BadInput, RegionError, TargetGone
 from fentry.process.proc import living
@@ -106,7 +107,13 @@ def read_maps(pid: int) -> list[Mapping]:
         raise TargetGone(f"cannot read the mappings of {pid}", cause="no such process") from error
     if not text:
         raise TargetGone(f"process {pid} has no memory any more", cause="it is ending")
-    return parse_maps(text)
+    return list(_parsed(text))
+
+
+@lru_cache(maxsize=2)
+def _parsed(text: bytes) -> tuple[Mapping, ...]:
+    # Mostly what it was a moment ago, and inside a stop there is no time to lose.
+    return tuple(parse_maps(text))
 
 
 def mapping_at(maps: Sequence[Mapping], address: int) -> Mapping | None:

@@ -18,6 +18,7 @@ from types import TracebackType
 from fentry.errors import AttachError, LockError, StopTimeout, TargetGone
 from fentry.process import ptrace, undertaker
 from fentry.process.gates import refusal
+from fentry.process.hurry import Hurry
 from fentry.process.proc import command_of, list_tids, read_stat, read_status, status_number
 from fentry.process.restart import kept_restartable
 
@@ -36,6 +37,7 @@ _EXEC_S = 0.05
 _REFUSED_S = 0.1
 _BURIAL_S = 0.05
 _ASLEEP_S = 0.05
+_LEAST_OF_A_THREAD_S = 0.000_02  # to interrupt one and let it go, on the fastest machine seen
 
 
 @dataclass(slots=True)
@@ -53,6 +55,10 @@ class Stop:
     `threads` maps tid to Thread.  `duration_ns` is the time from the first interruption to the
     last release, 0 before.  Raises LockError, AttachError, TargetGone, StopTimeout; then nothing
     of the target is changed and all its threads run.
+
+    A stop that would last longer than `max_stop_s` is refused, before it begins where the number
+    of threads tells, else as soon as it shows; one that is not `bounded`, to restore the target,
+    goes on.
     """
 
     def __init__(
@@ -62,15 +68,19 @@ class Stop:
         max_stop_s: float = MAX_STOP_S,
         limit_s: float = LIMIT_S,
         held: int = 0,
+        bounded: bool = True,
     ) -> None:
         self.pid = pid
         self.max_stop_s = max_stop_s
+        self.bounded = bounded
         self.limit_s = limit_s
         self.threads: dict[int, Thread] = {}
         self.duration_ns = 0
         self._seized: set[int] = set()
         self._stopped: set[int] = set()
         self._began_ns = 0
+        self._stopping_s = 0.0
+        self._hurry = Hurry()
         self.exit_status: int | None = None
         self._filtered: set[int] = set()
         self._looked_at: set[int] = set()
@@ -84,6 +94,7 @@ class Stop:
     def __enter__(self) -> Stop:
         try:
             if not self._seized:
+                self._refuse_many()
                 self._await_wakefulness(time.monotonic() + self.limit_s)
             self._take_lock()
             self._stop_all()
@@ -216,21 +227,48 @@ class Stop:
             remedy="try again when it has left that state, or a longer --max-stop",
         )
 
+    def _refuse_many(self) -> None:
+        count = len(list_tids(self.pid))
+        least_s = count * _LEAST_OF_A_THREAD_S
+        if self.bounded and least_s > self.max_stop_s:
+            raise StopTimeout(
+                f"cannot stop process {self.pid}: its {count:,} threads take at least "
+                f"{least_s * 1e3:.0f} ms",
+                cause=f"no stop may be longer than {self.max_stop_s * 1e3:g} ms",
+                remedy="a longer --max-stop",
+            )
+
+    def refuse_if_late(self) -> None:
+        """Raise StopTimeout where letting all threads go, which takes as long as stopping them,
+        would make the stop longer than it may be. To be called before anything is changed."""
+        spent_s = (time.monotonic_ns() - self._began_ns) / 1e9
+        if self.bounded and spent_s + self._stopping_s > self.max_stop_s:
+            raise StopTimeout(
+                f"cannot change process {self.pid}: its {len(self.threads):,} threads have stood "
+                f"{spent_s * 1e3:.0f} ms by now",
+                cause=f"no stop may be longer than {self.max_stop_s * 1e3:g} ms",
+                remedy="a longer --max-stop, or try again when the machine is less busy",
+            )
+
     def _stop_all(self) -> None:
         limit = time.monotonic() + self.limit_s
         while True:
             if not self._seize_all(limit):
                 continue
+            self._hurry.begin()
             self._began_ns = time.monotonic_ns()
             slow = self._interrupt_all()
             if slow is None:
                 break
             self._release_stopped()
+            self._hurry.end()  # who is waited for needs the processor
             if time.monotonic() > limit:
                 raise self._timeout(slow)
             self._await_slow(limit)
             self._take_lock()
         self._read_registers()
+        self._stopping_s = (time.monotonic_ns() - self._began_ns) / 1e9
+        self.refuse_if_late()
 
     def _seize_all(self, limit: float) -> bool:
         # Before anybody is stopped. Another controller lets its threads go one after the other:
@@ -286,7 +324,7 @@ class Stop:
         # dead may have made another one that the same listing does not show. And it must be
         # whole: the kernel cuts one short when the thread it stands at dies (next_tid(),
         # fs/proc/base.c).
-        deadline = time.monotonic() + self.max_stop_s
+        deadline = time.monotonic() + self.max_stop_s / (2 if self.bounded else 1)
         fresh: Iterable[int] = list(self._seized - self._stopped)
         passed: set[int] = set()
         while True:
@@ -323,7 +361,8 @@ class Stop:
             self._forget(tid)
 
     def _await_stops(self, deadline: float) -> int | None:
-        spin_until = time.monotonic() + _SPIN_S
+        # Before all others we would spin on the processor that a thread needs to stop.
+        spin_until = time.monotonic() + (0.0 if self._hurry.is_on else _SPIN_S)
         asleep_by = time.monotonic() + _ASLEEP_S
         pause_s = 0.00005
         while waiting := self._seized - self._stopped:
@@ -485,6 +524,12 @@ class Stop:
 
     def release(self) -> None:
         """Let every thread run. Threads that have not stopped yet are let go when they do."""
+        try:
+            self._release()
+        finally:
+            self._hurry.end()
+
+    def _release(self) -> None:
         self.flush()
         self._release_stopped()
         self._find_lost()

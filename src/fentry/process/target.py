@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -168,11 +169,12 @@ class Target:
         self.memory.close()
 
     @contextmanager
-    def stopped(self, *, held: int = 0) -> Iterator[Halt]:
+    def stopped(self, *, held: int = 0, bounded: bool = True) -> Iterator[Halt]:
         """All threads stopped; they run again when the block is left, however it is left.
 
         Inside another such block it is the same stop.  `held` is a thread that is a stopped
-        tracee of ours already (a command that was started).
+        tracee of ours already (a command that was started).  A stop that is not `bounded` may
+        last longer than the target's `max_stop_s`.
         """
         if self._held is not None:
             if self._holder != threading.get_ident():
@@ -184,9 +186,9 @@ class Target:
             return
         self.settle()
         self._refuse_shared_memory()
-        stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held)
+        stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held, bounded=bounded)
         self._holder = threading.get_ident()
-        with deferred_signals():
+        with deferred_signals(), _no_collection():
             try:
                 with stop:
                     if not self.memory.is_alive():
@@ -306,6 +308,18 @@ def _check(pid: int) -> None:
 def _sharers(pid: int) -> set[int]:
     # Running children with the same memory: changing text under them is not safe.
     return {child for child in children_of(pid) if ptrace.share_memory(pid, child)}
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    # Looking for cycles among all that is known of 100,000 functions takes tens of milliseconds.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @cache

@@ -198,9 +198,9 @@ class Registry:
             dtype, offset = HEADER_DTYPE.fields[name][:2]  # type: ignore[index]
             self._memory.write(self.address + offset, np.asarray(value, dtype).tobytes())
 
-    def begin_generation(self) -> int:
-        """Count one more transaction; the new number."""
-        generation = int(self.header["generation"]) + 1
+    def begin_generation(self, current: int | None = None) -> int:
+        """Count one more transaction; the new number. `current` saves reading the present one."""
+        generation = 1 + (int(self.header["generation"]) if current is None else current)
         self.write_header(generation=generation)
         return generation
 

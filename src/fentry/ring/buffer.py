@@ -81,6 +81,11 @@ def read_geometry(memory: SharedMemory) -> Geometry:
     return geometry
 
 
+def is_formatted(start: bytes) -> bool:
+    """Whether memory that begins with these bytes has been made a ring of."""
+    return any(start[: layout.HEADER_DTYPE["magic"].itemsize])
+
+
 class RingBuffer:
     """The shared memory of a ring; `lines`, `tails` and `records` are numpy views of it."""
 
@@ -119,7 +124,9 @@ class RingBuffer:
             header[name] = value
         self.lines["head"] = g.capacity
         self.tails["tail"] = g.capacity
-        self.memory.bytes[: header.nbytes] = header.view(np.uint8)
+        content, first = header.view(np.uint8), layout.HEADER_DTYPE["magic"].itemsize
+        self.memory.bytes[first : header.nbytes] = content[first:]
+        self.memory.bytes[:first] = content[:first]  # the last
 
     def populate(self) -> None:
         """Touch every page from here, so that the memory is ours and no writer has to wait."""

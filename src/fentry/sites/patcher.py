@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ Addresses = NDArray[np.uint64]
 Pokes = NDArray[np.uint8]
 
 _LONGEST_RUN = 256
+_WORD, _WIDEST = 8, 16
 
 
 class SiteReadError(PatchError):
@@ -36,24 +38,15 @@ class SiteWriteError(PatchError):
     """The bytes of a site cannot be written; all sites are as they were."""
 
 
-def read_pokes(memory: Memory, addresses: Addresses) -> Pokes:
-    """The five bytes at each address: uint8[n, 5]. Raises SiteReadError."""
-    found = np.empty((len(addresses), POKE_BYTES), np.uint8)
-    for members, start, text in _runs(memory, addresses):
-        offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
-        found[members] = text[offsets[:, None] + np.arange(POKE_BYTES)]
-    return found
-
-
 def read_mapped(memory: Memory, addresses: Addresses) -> tuple[Pokes, NDArray[np.bool_]]:
     """The five bytes at each address where they are mapped, and which are: uint8[n, 5], bool[n]."""
     found = np.zeros((len(addresses), POKE_BYTES), np.uint8)
     mapped = np.zeros(len(addresses), np.bool_)
-    for members, start, text in _runs(memory, addresses, partly=True):
-        offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
-        there = offsets + POKE_BYTES <= len(text)
-        found[members[there]] = text[offsets[there, None] + np.arange(POKE_BYTES)]
-        mapped[members[there]] = True
+    for run in _whole_runs(addresses, np.full(len(addresses), POKE_BYTES)):
+        text = np.frombuffer(memory.read_some(run.start, run.size), np.uint8)
+        there = run.offsets + POKE_BYTES <= len(text)
+        found[run.members[there]] = text[run.offsets[there, None] + np.arange(POKE_BYTES)]
+        mapped[run.members[there]] = True
     return found, mapped
 
 
@@ -70,6 +63,56 @@ def mismatches(memory: Memory, addresses: Addresses, expected: Pokes) -> NDArray
     return wrong
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    # Code that is read at once: which places, the start of their first page, bytes up to the end
+    # of the last place, and how far behind the start each place lies.
+    members: NDArray[np.int64]
+    start: int
+    size: int
+    offsets: NDArray[np.int64]
+
+
+class Expected:
+    """What some places should hold: prepared outside of a stop, compared inside.
+
+    The first sizes[i] bytes, int64[n], of content[i] at each address: `content` is uint8[n, w],
+    w at most 16.
+    """
+
+    def __init__(self, addresses: Addresses, content: Pokes, sizes: NDArray[np.int64]) -> None:
+        self.addresses = addresses
+        self.content = content
+        self.sizes = sizes
+        self.runs = list(_whole_runs(addresses, sizes))
+        wide = np.zeros((len(addresses), _WIDEST), np.uint8)
+        wide[:, : content.shape[1]] = content
+        mask = np.where(np.arange(_WIDEST) < sizes[:, None], 0xFF, 0).astype(np.uint8)
+        self._words = (wide & mask).view("<u8")
+        self._masks = mask.view("<u8")
+        self._is_wide = bool((sizes > _WORD).any())
+
+    def look(self, memory: Memory) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which places hold it, and which are mapped: bool[n], bool[n]."""
+        same, mapped = np.zeros((2, len(self.addresses)), np.bool_)
+        for run in self.runs:
+            text = memory.read_some(run.start, run.size)
+            words = _words_at_every_byte(text)
+            offsets = np.minimum(run.offsets, len(text))
+            alike = self._agree(words[offsets], run.members, 0)
+            if self._is_wide:
+                alike &= self._agree(words[offsets + _WORD], run.members, 1)
+            there = run.offsets + self.sizes[run.members] <= len(text)
+            same[run.members], mapped[run.members] = alike & there, there
+        return same, mapped
+
+    def _agree(
+        self, found: NDArray[np.uint64], members: NDArray[np.int64], half: int
+    ) -> NDArray[np.bool_]:
+        unlike = (found ^ self._words[members, half]) & self._masks[members, half]
+        return np.asarray(unlike == 0, np.bool_)
+
+
 def windows_differ(
     memory: Memory, addresses: Addresses, original: Pokes, sizes: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
@@ -77,18 +120,88 @@ def windows_differ(
 
     `original` is uint8[n, 16] or shorter.
     """
-    width = original.shape[1]
-    wrong = np.ones(len(addresses), np.bool_)
-    wanted = np.arange(width) < sizes[:, None]
-    for members, start, text in _runs(memory, addresses, partly=True, beyond=width - POKE_BYTES):
-        offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
-        places = offsets[:, None] + np.arange(width)
-        there = places < len(text)
-        found = np.zeros(places.shape, np.uint8)
-        found[there] = text[places[there]]
-        same = ~wanted[members] | (there & (found == original[members]))
-        wrong[members] = ~same.all(axis=1)
-    return wrong
+    same, _ = Expected(addresses, original, sizes).look(memory)
+    return ~same
+
+
+class Changes:
+    """Sites to be brought from their expected bytes to the wanted ones: prepared outside of a stop,
+    written inside.
+
+    Only the first widths[i] of five bytes, int64[n]. Raises ValueError where they cross a page.
+    """
+
+    def __init__(
+        self, addresses: Addresses, expected: Pokes, wanted: Pokes, widths: NDArray[np.int64]
+    ) -> None:
+        last = addresses + widths.astype(np.uint64) - np.uint64(1)
+        if (addresses // np.uint64(PAGE_BYTES) != last // np.uint64(PAGE_BYTES)).any():
+            raise ValueError("a site crosses a page")
+        self._expected = Expected(addresses, expected, widths)
+        mask = _first(widths)
+        self._new: list[tuple[NDArray[np.int64], NDArray[np.uint8]]] = []
+        for run in self._expected.runs:
+            chosen = mask[run.members]
+            places = (run.offsets[:, None] + np.arange(POKE_BYTES))[chosen]
+            self._new.append((places, wanted[run.members][chosen]))
+
+    def write(self, memory: Memory) -> None:
+        """Change all of them, or none.
+
+        Raises SiteReadError, SiteMismatchError (nothing was written), SiteWriteError (all sites
+        were put back).
+        """
+        self._verify(memory)
+        done: list[tuple[int, bytes]] = []
+        try:
+            for run, (places, new) in zip(self._expected.runs, self._new, strict=True):
+                text = memory.read(run.start, run.size)
+                changed = np.frombuffer(text, np.uint8).copy()
+                changed[places] = new
+                done.append((run.start, text))
+                written = changed.tobytes()
+                memory.write(run.start, written)
+                if memory.read(run.start, run.size) != written:
+                    raise PatchError(
+                        f"the text at {run.start:#x} reads back differently", address=run.start
+                    )
+        except PatchError as error:
+            for start, text in done:
+                with contextlib.suppress(PatchError):  # what could not be written is as it was
+                    memory.write(start, text)
+                if memory.read(start, len(text)) != text:
+                    raise
+            raise SiteWriteError(
+                error.what,
+                address=error.address,
+                cause=error.cause,
+                remedy=error.remedy or "the text may be a shared mapping",
+            ) from error
+
+    def _verify(self, memory: Memory) -> None:
+        same, mapped = self._expected.look(memory)
+        if not mapped.all():
+            address = int(self._expected.addresses[~mapped][0])
+            raise SiteReadError(
+                f"cannot read the text at {address:#x}: not mapped any more",
+                address=address,
+                cause="the module was unloaded",
+            )
+        if not same.all():
+            which = int(np.flatnonzero(~same)[0])
+            address = int(self._expected.addresses[which])
+            size = int(self._expected.sizes[which])
+            expected = self._expected.content[which, :size].tobytes()
+            found = memory.read(address, size)
+            raise SiteMismatchError(
+                f"cannot patch site {address:#x}: expected {expected.hex(' ')}, "
+                f"found {found.hex(' ')}",
+                address=address,
+                expected=expected,
+                found=found,
+                cause="another tool changed the text, or a module was replaced",
+                remedy="fentry doctor lists who else is there",
+            )
 
 
 def poke(
@@ -98,59 +211,9 @@ def poke(
     wanted: Pokes,
     widths: NDArray[np.int64] | None = None,
 ) -> None:
-    """Change each site from its expected five bytes to the wanted ones, all or none; only the
-    first widths[i] of them, int64[n], where that is given.
-
-    Raises SiteReadError, SiteMismatchError (nothing was written), SiteWriteError (all sites were
-    put back).
-    """
+    """Changes(...).write() of five bytes a site, or of widths[i] where that is given."""
     widths = np.full(len(addresses), POKE_BYTES) if widths is None else widths
-    ends = addresses + widths.astype(np.uint64)
-    if (addresses // np.uint64(PAGE_BYTES) != (ends - np.uint64(1)) // np.uint64(PAGE_BYTES)).any():
-        raise ValueError("a site crosses a page")
-    runs = list(_runs(memory, addresses))
-    mask = _first(widths)
-    for members, start, text in runs:
-        offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
-        found = text[offsets[:, None] + np.arange(POKE_BYTES)]
-        wrong = ((found != expected[members]) & mask[members]).any(axis=1)
-        if wrong.any():
-            first = int(np.flatnonzero(wrong)[0])
-            which = members[first]
-            raise SiteMismatchError(
-                f"cannot patch site {int(addresses[which]):#x}: expected "
-                f"{expected[which].tobytes().hex(' ')}, found {found[first].tobytes().hex(' ')}",
-                address=int(addresses[which]),
-                expected=expected[which].tobytes(),
-                found=found[first].tobytes(),
-                cause="another tool changed the text, or a module was replaced",
-                remedy="fentry doctor lists who else is there",
-            )
-    done: list[tuple[int, NDArray[np.uint8]]] = []
-    try:
-        for members, start, text in runs:
-            changed = text.copy()
-            offsets = (addresses[members] - np.uint64(start)).astype(np.int64)
-            places, written = offsets[:, None] + np.arange(POKE_BYTES), mask[members]
-            changed[places[written]] = wanted[members][written]
-            last = int(ends[members].max()) - start  # what was read behind it is left alone
-            changed, text = changed[:last], text[:last]
-            done.append((start, text))
-            memory.write(start, changed.tobytes())
-            if memory.read(start, len(changed)) != changed.tobytes():
-                raise PatchError(f"the text at {start:#x} reads back differently", address=start)
-    except PatchError as error:
-        for start, text in done:
-            with contextlib.suppress(PatchError):  # the page that could not be written is as it was
-                memory.write(start, text.tobytes())
-            if memory.read(start, len(text)) != text.tobytes():
-                raise
-        raise SiteWriteError(
-            error.what,
-            address=error.address,
-            cause=error.cause,
-            remedy=error.remedy or "the text may be a shared mapping",
-        ) from error
+    Changes(addresses, expected, wanted, widths).write(memory)
 
 
 def _first(widths: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -158,11 +221,14 @@ def _first(widths: NDArray[np.int64]) -> NDArray[np.bool_]:
     return result
 
 
-def _runs(
-    memory: Memory, addresses: Addresses, *, partly: bool = False, beyond: int = 0
-) -> Iterator[tuple[NDArray[np.int64], int, NDArray[np.uint8]]]:
-    # (indices of the sites, page-aligned start, text up to the end of the last site): runs of
-    # neighbouring pages, each read once.
+def _words_at_every_byte(text: bytes) -> NDArray[np.uint64]:
+    # The eight bytes at each offset of a text, zeros behind its end; up to _WORD behind that.
+    padded = np.frombuffer(text + bytes(_WIDEST), np.uint8)
+    return np.ndarray(len(padded) - _WORD + 1, "<u8", padded, strides=(1,))
+
+
+def _whole_runs(addresses: Addresses, sizes: NDArray[np.int64]) -> Iterator[_Run]:
+    # Runs of neighbouring pages; what is behind the last place is left alone.
     if not len(addresses):
         return
     pages = addresses // np.uint64(PAGE_BYTES)
@@ -171,15 +237,8 @@ def _runs(
     for members in np.split(order, jumps):
         for part in _bounded(members, pages):
             start = int(pages[part[0]]) * PAGE_BYTES
-            end = int(addresses[part[-1]]) + POKE_BYTES + beyond
-            text = memory.read_some(start, end - start)
-            if len(text) != end - start and not partly:
-                raise SiteReadError(
-                    f"cannot read the text at {start:#x}: not mapped any more",
-                    address=start,
-                    cause="the module was unloaded",
-                )
-            yield part, start, np.frombuffer(text, np.uint8)
+            offsets = (addresses[part] - np.uint64(start)).astype(np.int64)
+            yield _Run(part, start, int((offsets + sizes[part]).max()), offsets)
 
 
 def _bounded(members: NDArray[np.int64], pages: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:

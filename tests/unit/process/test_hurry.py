@@ -1,0 +1,41 @@
+"""Priority while a target stands: taken where it is allowed, always given back."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.support.unprivileged import Account, accounts
+
+from fentry.process.hurry import Hurry
+
+
+def policies() -> list[int]:
+    os.setpriority(os.PRIO_PROCESS, 0, 5)
+    hurry = Hurry()
+    found = [os.sched_getscheduler(0)]
+    hurry.begin()
+    hurry.begin()
+    found.append(os.sched_getscheduler(0))
+    hurry.end()
+    hurry.end()
+    return [*found, os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)]
+
+
+@pytest.mark.parametrize("account", accounts(), ids=lambda account: account.name)
+def test_taken_where_allowed_and_given_back(account: Account) -> None:
+    allowed = account.name == "root"
+    inside = os.SCHED_FIFO if allowed else os.SCHED_OTHER
+    assert account.run(policies) == [os.SCHED_OTHER, inside, os.SCHED_OTHER, 5]
+
+
+def test_a_policy_that_somebody_chose_is_left_alone() -> None:
+    def chosen() -> list[int]:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        hurry = Hurry()
+        hurry.begin()
+        inside = os.sched_getscheduler(0)
+        hurry.end()
+        return [inside, os.sched_getscheduler(0)]
+
+    assert accounts()[0].run(chosen) == [os.SCHED_BATCH, os.SCHED_BATCH]
