@@ -25,6 +25,7 @@ from fentry.x86.calls import CodeTraits, Vectors
 
 _IP_OFFSET = SITE_DTYPE.fields["ip"][1]  # type: ignore[index]
 _MOST_PRIVATE_BYTES = 1 << 20
+_NEAR_BYTES = 1 << 30
 
 
 class CodeMemory(Protocol):
@@ -62,6 +63,7 @@ class Natives:
         self._region = region
         self._placed: dict[int, Placed] = {}
         self._parked: set[int] = set()
+        self._free: list[Segment] = []
         self._guard = 0
 
     # 1. Coming
@@ -86,10 +88,7 @@ class Natives:
         total = private_offset + len(ops.private)
         code = memory.take_code(halt, len(function.code))
         try:
-            address = find_gap(read_maps(self._target.pid), total, code, code + len(function.code))
-            segment = self._region.add(
-                halt.remote, Kind.DATA, total, address=address, instance=ops.id
-            )
+            segment = self._data_segment(halt, code, total)
         except BaseException:
             memory.give_code(code, len(function.code))
             raise
@@ -104,8 +103,17 @@ class Natives:
         self._target.memory.write(code, image)
         whole = header.tobytes() + data.ljust(private_offset - DATA_HEADER_BYTES, b"\0")
         self._target.memory.write(segment.address, whole + ops.private)
-        self._region.set_name(segment, function.name)
+        self._region.set_name(segment, function.name, instance=ops.id)
         self._placed[ops.id] = _read(header, segment)
+
+    def _data_segment(self, halt: Halt, code: int, total: int) -> Segment:
+        # One that was used before, or a new one: near enough for distances of 32 bits.
+        for segment in self._free:
+            if segment.bytes >= total and abs(segment.address - code) < _NEAR_BYTES:
+                self._free.remove(segment)
+                return segment
+        address = find_gap(read_maps(self._target.pid), total, code, code + LONGEST_BYTES)
+        return self._region.add(halt.remote, Kind.DATA, total, address=address)
 
     def adopt(self) -> None:
         """Take over what a controller left. Raises RegionError where it makes no sense."""
@@ -121,9 +129,11 @@ class Natives:
                 and segment.address <= placed.private
                 and placed.private + placed.private_bytes <= segment.end
             )
-            if sound:
+            if not placed.code:
+                self._free.append(segment)
+            elif sound:
                 self._placed[segment.instance] = placed
-            elif placed.code:  # else its controller died before it was written: nobody calls it
+            else:
                 raise RegionError(
                     f"the data of a C function at {segment.address:#x} is damaged",
                     cause="the target wrote over it",
@@ -192,7 +202,10 @@ class Natives:
             low, high = placed.span
             if any(low <= rip < high for rip in halt.rips()) or self.is_running(halt, [number]):
                 continue
-            self._region.drop(halt.remote, [placed.segment])
+            # It stays mapped, for the next one: whoever dies between munmap(2) and the row of the
+            # registry would leave a row that claims what is the program's by then.
+            self._target.memory.write(placed.segment.address, bytes(DATA_HEADER_BYTES))
+            self._free.append(placed.segment)
             memory.give_code(placed.code, placed.code_bytes)
             del self._placed[number]
             self._parked.discard(number)
@@ -222,7 +235,7 @@ def _vectors(traits: CodeTraits, flags: Flags) -> Vectors:
 
 
 def _in_flight(halt: Halt, segment: Segment) -> bool:
-    return halt.target.memory.read_u64(segment.address + _offset("in_flight")) != 0
+    return any(halt.target.memory.read_some(segment.address + _offset("in_flight"), 8))
 
 
 def _read(row: NDArray[np.void], segment: Segment) -> Placed:
