@@ -17,7 +17,7 @@ from enum import IntEnum
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRYRG", "little")
-VERSION = 4
+VERSION = 5
 PAGE = 4096
 
 REGISTRY_NAME = b"fentry-registry"
@@ -33,8 +33,8 @@ class Kind(IntEnum):
     COUNTERS = 3
     CONTROL = 4
     CODE = 5
-    DATA = 6
-    GUARD = 7
+    DATA = 7
+    GUARD = 8
 
 
 class State(IntEnum):
