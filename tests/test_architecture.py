@@ -39,6 +39,7 @@ WRITERS = {
     "sites/patcher.py": "text, and nobody else writes text",
     "dispatch/apply.py": "trampolines and pads, in arenas of the region",
     "dispatch/writes.py": "the calls in pads",
+    "dispatch/natives.py": "C functions, in an arena, and their data, in segments of the region",
     "session.py": "the control page of the region",
     "instance.py": "the room of its ring, in the control page",
 }

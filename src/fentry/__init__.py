@@ -10,7 +10,12 @@
 Leaving the block restores every byte of the process. `Callback.RECORD` ops write records with
 time, thread and caller into a ring; `session.consume()` gives them as numpy records, and
 `session.instance("name")` has a ring and functions of its own. Ops with a `ThreadFilter` see
-some threads only; `session.set_threads()` changes which, while they run.
+some threads only; `session.set_threads()` changes which, while they run. `Callback.CALL` calls a
+C function:
+
+    function = fentry.CFunction.compile(source)
+    ops = session.register(fentry.Ops(fentry.Callback.CALL, ("f",), function=function))
+
 Errors are subclasses of FentryError and of the builtin that fits.
 """
 
@@ -21,16 +26,19 @@ from typing import TYPE_CHECKING
 from fentry.errors import FentryError
 
 if TYPE_CHECKING:
-    from fentry.dispatch.ops import Callback, Ops
+    from fentry.dispatch.ops import Callback, Flags, Ops
     from fentry.dispatch.threads import ThreadFilter
     from fentry.instance import Instance
     from fentry.session import Options, Session, adopt, attach, run
+    from fentry.trampolines.native import CFunction
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CFunction",
     "Callback",
     "FentryError",
+    "Flags",
     "Instance",
     "Ops",
     "Options",
@@ -42,7 +50,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CFunction": "fentry.trampolines.native",
     "Callback": "fentry.dispatch.ops",
+    "Flags": "fentry.dispatch.ops",
     "Instance": "fentry.instance",
     "Ops": "fentry.dispatch.ops",
     "Options": "fentry.session",

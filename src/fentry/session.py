@@ -22,8 +22,16 @@ from fentry.dispatch.detach import (
     restore_text,
     undo,
 )
-from fentry.dispatch.ops import Callback, Flags, Ops, split_words
-from fentry.dispatch.plan import make_plan
+from fentry.dispatch.natives import Natives
+from fentry.dispatch.ops import (
+    Callback,
+    Flags,
+    Ops,
+    refuse_flags,
+    refuse_open_redirect,
+    split_words,
+)
+from fentry.dispatch.plan import make_plan, redirected_twice
 from fentry.dispatch.seen import ThreadFilters
 from fentry.dispatch.threads import ThreadFilter, check
 from fentry.errors import (
@@ -31,6 +39,7 @@ from fentry.errors import (
     FentryError,
     LockError,
     PatchError,
+    RegionError,
     SymbolNotFound,
     TargetGone,
 )
@@ -155,7 +164,7 @@ class Session:
             if find_registry(halt.maps) is not None:
                 raise LockError(
                     f"process {self.pid} is traced by another fentry",
-                    cause="it attached a moment ago",
+                    cause="it attached a moment ago, or a thread is still in its code",
                     remedy=f"fentry status -p {self.pid}",
                 )
             cpu = halt.traits()
@@ -180,14 +189,18 @@ class Session:
         tid_offset = cpu.tid_offset
         if tid_offset is None and cpu.fsgsbase and self.functions.is_static:
             tid_offset = self.functions.static_tid_offset()
-        self._traits = Traits(cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset)
+        self._traits = Traits(
+            cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset,
+            cpu.xstate_mask, cpu.xstate_bytes, cpu.xsavec,
+        )  # fmt: skip
+        self._natives = Natives(self.target, self.region)
         self._dispatcher = self._new_dispatcher(self.functions)
 
     def _new_dispatcher(self, functions: Functions) -> Dispatcher:
         # Moved instructions refer to the data of their module as well.
         near, member = neighbourhoods([m.span for m in functions.modules])
         return Dispatcher(
-            self.target, self.region, functions.table, self._traits,
+            self.target, self.region, functions.table, self._traits, self._natives,
             [Arena(n) for n in near], member, lists_all=self.options.dispatch == LIST,
         )  # fmt: skip
 
@@ -219,6 +232,7 @@ class Session:
         self._make_dispatcher(cpu)
         self.functions.analyse_at(self.region.registry.sites["ip"].astype(np.uint64))
         members = self._dispatcher.adopt()
+        self._natives.adopt()
         rows = region.registry.ops
         for number in np.flatnonzero(rows["state"] == State.LIVE).tolist():
             row = rows[number]
@@ -228,12 +242,21 @@ class Session:
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
             ops.instance, ops.flags = int(row["instance"]), Flags(int(row["flags"]))
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
+            if ops.callback is Callback.CALL and ops.id not in self._natives.ids:
+                raise RegionError(
+                    f"the C function of ops {ops.id} is not there",
+                    cause="the target wrote over the registry",
+                    remedy=f"fentry detach -p {self.pid}",
+                )
             if len(row["filter"]) < OPS_DTYPE["filter"].itemsize:  # it is whole
                 ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
                 self._refuse_foreign(ops.members)
             self.ops[ops.id] = ops
         self._adopt_threads(tables.values())
-        self._next_id = 1 + max((*self.ops, *self._dispatcher.known_ids), default=0)
+        for number in self._natives.ids - self.ops.keys():
+            self._natives.park(number)
+        known = (*self.ops, *self._dispatcher.known_ids, *self._natives.ids)
+        self._next_id = 1 + max(known, default=0)
         self._apply()  # what it was in the middle of is done
 
     def _is_unfinished(self, segment: Segment) -> bool:
@@ -322,6 +345,7 @@ class Session:
         Raises SymbolNotFound, BadInput, PatchError, LockError, StopTimeout; then nothing changed.
         """
         self._refuse_threads(ops.threads)
+        refuse_flags(ops)
         self._renew()
         wanted, notrace = map(self.functions.settled, (ops.filter, ops.notrace))
         members = self.functions.match(wanted, notrace)
@@ -332,26 +356,37 @@ class Session:
                 cause=self._first_reason(members),
                 remedy=f"fentry list -p {self.pid} tells the reason for each",
             )
-        self._prepare_memory(ops)
-        ops.filter, ops.notrace = wanted, notrace
         ops.id, self._next_id = self._next_id, self._next_id + 1
         ops.members = members
-        self.ops[ops.id] = ops
         try:
+            self._refuse_second_redirect([*self.ops.values(), ops])
+            self._prepare_memory(ops)
+            ops.filter, ops.notrace = wanted, notrace
+            self.ops[ops.id] = ops
             self._make_threads(ops)
             self._apply(first=[ops])
         except FentryError:
             self._threads.remove(ops.id)
-            del self.ops[ops.id]
+            self.ops.pop(ops.id, None)
             self._ops_rows.pop(ops.id, None)
+            self._natives.park(ops.id)
             ops.id = 0
             raise
         return ops
 
+    def _refuse_second_redirect(self, every: Sequence[Ops]) -> None:
+        found = redirected_twice(every, self.functions.table.traceable)
+        if found is not None:
+            name, _, _ = self.functions.symbols.resolve(int(self.functions.table.ip[found[1][0]]))
+            raise PatchError(
+                f"{name} is redirected already, and {len(found[1]) - 1} more functions",
+                cause="a function can have one ops with IPMODIFY",
+                remedy="unregister the other, or leave them out of the filter",
+            )
+
     def unregister(self, ops: Ops) -> None:
         """Take `ops` away; the functions that only it wanted are as if never traced."""
-        if ops.id not in self.ops:
-            raise BadInput("these ops are not registered")
+        self._refuse_unregistered(ops)
         del self.ops[ops.id]
         try:
             self._apply(last=[ops])
@@ -361,6 +396,7 @@ class Session:
             raise
         del self._ops_rows[ops.id]
         self._threads.remove(ops.id)
+        self._natives.park(ops.id)
 
     def set_filter(self, ops: Ops, wanted: Sequence[str], notrace: Sequence[str] = ()) -> None:
         """Change which functions registered ops see, in one transaction."""
@@ -371,6 +407,8 @@ class Session:
         before = ops.filter, ops.notrace
         ops.filter, ops.notrace, ops.members = tuple(wanted), tuple(notrace), members
         try:
+            refuse_open_redirect(ops)
+            self._refuse_second_redirect(list(self.ops.values()))
             self._apply(first=[ops])
         except FentryError:
             ops.filter, ops.notrace = before
@@ -493,6 +531,10 @@ class Session:
         for ops, chosen in zip(self.ops.values(), members, strict=True):
             ops.members = chosen
             self._refuse_foreign(chosen)
+        # What was loaded may match the filters of two that redirect: the older one has it.
+        while found := redirected_twice(list(self.ops.values()), functions.table.traceable):
+            younger, both = found
+            younger.members[both] = False
 
     def _refuse_foreign(self, members: NDArray[np.bool_]) -> None:
         # Sites where a breakpoint, a uprobe or another tracer has changed the text already.
@@ -537,6 +579,8 @@ class Session:
         ops, threads = self.ops[number], self._threads.address_of(number)
         if ops.callback is Callback.RECORD:
             return replace(self.instances[ops.instance].body, threads=threads)
+        if ops.callback is Callback.CALL:
+            return self._natives.body(number)
         assert self._counters is not None
         segment, _ = self._counters
         return CountBody(
@@ -628,6 +672,9 @@ class Session:
                 raise BadInput("the instance of these ops was removed")
             instance.make_ring(self._add_shared, lambda count: check_memory(self.pid, count))
             return
+        if ops.callback is Callback.CALL:
+            self._place_function(ops)
+            return
         if self._counters is None:
             self._make_counters()
         taken = {one.slot for one in self.ops.values() if one.callback is Callback.COUNT}
@@ -636,6 +683,10 @@ class Session:
             raise BadInput(f"{COUNT_SLOTS} counting ops are registered already")
         ops.slot = free[0]
         self._zero_counters(ops.slot)
+
+    def _place_function(self, ops: Ops) -> None:
+        with self.owned() as halt:
+            self._natives.place(halt, ops, self._dispatcher)
 
     def _make_counters(self) -> None:
         count = (possible_cpus() + 1) * COUNT_SLOTS * self._slot_bytes
@@ -676,6 +727,22 @@ class Session:
         sites = np.flatnonzero(rows >= 0)
         totals = self._counter_view()[:, ops.slot, :].sum(axis=0, dtype=np.uint64)
         return self.functions.table.ip[sites], totals[rows[sites]]
+
+    def private(self, ops: Ops) -> bytes:
+        """The private memory of calling ops, as it is in the target now. Raises BadInput when they
+        are not registered any more."""
+        self._refuse_unregistered(ops)
+        return self._natives.private(ops.id)
+
+    def skipped(self, ops: Ops) -> int:
+        """Calls of guarded ops (RECURSION) that were not made because one ran already. Raises
+        BadInput as private()."""
+        self._refuse_unregistered(ops)
+        return self._natives.dropped(ops.id)
+
+    def _refuse_unregistered(self, ops: Ops) -> None:
+        if self.ops.get(ops.id) is not ops:
+            raise BadInput("these ops are not registered")
 
     def consume(self, *, final: bool = False) -> Iterator[Batch]:
         """Records of the top instance committed up to now, by CPU and position; each is given once.

@@ -85,8 +85,12 @@ def counting(threads: ThreadFilter, *wanted: str) -> Ops:
 def work(target: Target, more: int = 300) -> Counter[int]:
     """Let it run for a while; the calls made meanwhile, by tid."""
     before = calls(target)
+    living = before.keys() & set(target.tids())
     target.go()
     target.await_calls("calls.w0", more)
+    target.await_condition(
+        lambda: all(calls(target)[tid] > before[tid] for tid in living), "every thread at work"
+    )
     target.hold()
     return calls(target) - before
 
@@ -345,7 +349,10 @@ def test_new_threads_are_seen_from_their_first_call_with_follow(
                 before = calls(target)
                 target.wish(3)
                 target.go()
-                target.await_condition(lambda: target.counters()["calls.x3"] > 50, "x3 at work")
+                target.await_condition(
+                    lambda: all(target.counters()[f"calls.x{n}"] > 50 for n in (1, 2, 3)),
+                    "new threads at work",
+                )
                 session.follow_threads()
                 target.await_calls("calls.x1", 50)
                 target.hold()

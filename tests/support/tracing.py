@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from fentry.cli.detach import restore
+from fentry.cli.status import describe, text_of
 from fentry.dispatch.ops import Callback, Ops
 from fentry.process.target import Target
 from fentry.session import Options, Session, attach
@@ -67,6 +68,15 @@ def detach_as_command(pid: int) -> str:
     try:
         target.sweep()
         return restore(target)
+    finally:
+        target.close()
+
+
+def status_as_command(pid: int) -> str:
+    """What `fentry status -p PID` prints, without a new interpreter."""
+    target = Target(pid)
+    try:
+        return text_of(describe(target, False))
     finally:
         target.close()
 

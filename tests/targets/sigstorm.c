@@ -1,6 +1,7 @@
 // build: gcc -O2 -fcf-protection=none -pthread sigstorm.c
 // Two timers (SIGALRM, SIGPROF) fire at hz=10000 while f_main is called; the handler, on an
-// alternate stack, calls f_handler. jump=1: every 16th SIGALRM leaves its handler by siglongjmp.
+// alternate stack of stack=65536 bytes, calls f_handler. jump=1: every 16th SIGALRM leaves its
+// handler by siglongjmp.
 // Counts: f_main = calls begun, done.f_main = calls ended (less, only with jump=1),
 // f_handler, signals = handled, expirations = handled + overruns told by the kernel.
 #include "bed.h"
@@ -53,6 +54,7 @@ int main(int argc, char **argv)
     struct itimerspec never = {{0, 0}, {0, 0}};
     bed_open(argc, argv);
     bed_enter();
+    stack.ss_size = bed_number("stack", sizeof alternate);
     volatile uint64_t *begun = bed_counter("f_main"), *done = bed_counter("done.f_main");
     handler_calls = bed_counter("f_handler");
     signals = bed_counter("signals");

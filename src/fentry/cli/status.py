@@ -47,7 +47,7 @@ def status(pid: int, show_sites: bool, touched: bool, as_json: bool) -> None:
         found = _settled(target, show_sites, touched)
     finally:
         target.close()
-    click.echo(json.dumps(found) if as_json else _text(found), nl=as_json)
+    click.echo(json.dumps(found) if as_json else text_of(found), nl=as_json)
 
 
 def _settled(target: Target, with_sites: bool, touched: bool) -> dict[str, Any]:
@@ -90,9 +90,14 @@ def describe(target: Target, with_sites: bool, touched: bool = False) -> dict[st
     return found
 
 
+def _flags(value: int) -> list[str]:
+    return [str(flag.name) for flag in Flags if flag & value & ~Flags.PID]
+
+
 def _ops(target: Target, region: Region, *, inherited: bool) -> list[dict[str, Any]]:
     registry = region.registry
     names = {s.instance: s.name for s in region.of_kind(Kind.RING)}
+    functions = {s.instance: s.name for s in region.of_kind(Kind.DATA)}
     found = []
     for row in registry.ops[registry.ops["state"] == State.LIVE]:
         callback = CALLBACKS.get(int(row["callback"]), "?")
@@ -103,6 +108,8 @@ def _ops(target: Target, region: Region, *, inherited: bool) -> list[dict[str, A
             "functions": int(row["nr_sites"]),
             "instance": names.get(int(row["instance"]), ""),
             "threads": "" if inherited else _threads(target, region, row),
+            "function": functions.get(int(row["id"]), ""),
+            "flags": _flags(int(row["flags"])),
         }
         if callback == "count":
             one["hits"] = int(hits(region, int(row["slot"])).sum())
@@ -133,7 +140,8 @@ def _functions(
     return found
 
 
-def _text(found: dict[str, Any]) -> str:
+def text_of(found: dict[str, Any]) -> str:
+    """What describe() found, as lines for people."""
     lines = [f"{found['pid']}: {found['state']}"]
     if "why" in found:
         lines[0] += f" ({found['why']})"
@@ -159,8 +167,9 @@ def _summary(found: dict[str, Any]) -> list[str]:
     for ops in found["ops"]:
         where = f" in {ops['instance']}" if ops["instance"] else ""
         counted = f", {ops['hits']} hits" if "hits" in ops else ""
+        called = " ".join(["", ops["function"], *ops["flags"]]) if ops["function"] else ""
         lines.append(
-            f"  ops {ops['id']:<7} {ops['callback']}{where} {ops['filter']} "
+            f"  ops {ops['id']:<7} {ops['callback']}{called}{where} {ops['filter']} "
             f"({ops['functions']} functions{counted})"
             + (f", threads {ops['threads']}" if ops["threads"] else "")
         )

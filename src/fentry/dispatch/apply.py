@@ -26,6 +26,7 @@ from fentry.dispatch.change import (
     keys_of,
 )
 from fentry.dispatch.list import LIST, Listed, OpsList, overflow, split, too_large
+from fentry.dispatch.natives import Natives
 from fentry.dispatch.plan import Plan
 from fentry.dispatch.writes import Writes, windows
 from fentry.errors import LockError, PatchError
@@ -49,8 +50,9 @@ from fentry.sites.patcher import POKE_BYTES, differ, read_mapped
 from fentry.sites.site import Reason, SiteKind
 from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena, Neighbourhood
-from fentry.trampolines.body import Body, CountBody, Traits
-from fentry.trampolines.entry import build_entry, section_offset
+from fentry.trampolines.body import Body, CallBody, CountBody, Traits
+from fentry.trampolines.build import build_trampoline
+from fentry.trampolines.entry import section_offset
 from fentry.trampolines.list import build_list, cell_offset
 from fentry.x86.code import Code
 
@@ -73,6 +75,7 @@ class Dispatcher:
         region: Region,
         table: SiteTable,
         traits: Traits,
+        natives: Natives,
         arenas: Sequence[Arena],
         arena_of_module: Sequence[int],
         *,
@@ -83,6 +86,7 @@ class Dispatcher:
         self._region = region
         self.table = table
         self._traits = traits
+        self._natives = natives
         self._arenas = list(arenas)
         lookup = np.asarray(list(arena_of_module) or [0], np.int32)
         self._arena = lookup[table.module] if n else np.empty(0, np.int32)
@@ -141,8 +145,9 @@ class Dispatcher:
 
     @property
     def parked_bytes(self) -> int:
-        """Memory of trampolines that nobody calls any more and that are not yet free."""
-        return sum(one.bytes for one in self._parked)
+        """Memory of trampolines and C functions that nobody calls any more and that are not yet
+        free."""
+        return sum(one.bytes for one in self._parked) + self._natives.parked_bytes
 
     def adopt(self) -> dict[int, NDArray[np.bool_]]:
         """Take over what the registry says of sites, trampolines and arenas.
@@ -300,7 +305,8 @@ class Dispatcher:
         wanted = indices[plan.wanted]
         sites = np.flatnonzero(wanted != self._current)
         if not len(sites) and listed is None:
-            with self.owned():
+            with self.owned() as halt:
+                self._free_parked(halt)
                 before()
                 after()
             return 0
@@ -397,8 +403,8 @@ class Dispatcher:
     def _prepare(
         self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf, listed: Listed | None
     ) -> Change:
-        counting = {i for i in set(wanted.tolist()) if self._counts(i, body_of)}
-        needs_pad = (self.table.kind[sites] != SiteKind.NOP) | np.isin(wanted, list(counting))
+        indexed = {i for i in set(wanted.tolist()) if self._needs_index(i, body_of)}
+        needs_pad = (self.table.kind[sites] != SiteKind.NOP) | np.isin(wanted, list(indexed))
         direct_keys = (self.table.patch[sites] + np.uint64(POKE_BYTES)) & np.uint64(0xFFFFFFFF)
         _, first = np.unique(direct_keys, return_index=True)
         again = np.ones(len(sites), np.bool_)
@@ -428,10 +434,10 @@ class Dispatcher:
         change.has_fresh_pad[fresh] = True
         return change
 
-    def _counts(self, index: int, body_of: BodyOf) -> bool:
+    def _needs_index(self, index: int, body_of: BodyOf) -> bool:
         # Whether the code needs the index of the site, which pads carry.
         return self._sets[index] == LIST or any(
-            isinstance(body_of(one), CountBody) for one in self._sets[index]
+            isinstance(body_of(one), CountBody | CallBody) for one in self._sets[index]
         )
 
     def _missing(self, sites: Rows, wanted: NDArray[np.int32], body_of: BodyOf) -> Codes:
@@ -450,7 +456,7 @@ class Dispatcher:
         if chosen == LIST:
             return build_list
         bodies = [body_of(one) for one in chosen]
-        return lambda origin: build_entry(bodies, self._traits, origin)
+        return lambda origin: build_trampoline(bodies, self._traits, origin)
 
     def _make_room(
         self,
@@ -496,6 +502,22 @@ class Dispatcher:
             for start, end in _same_low_halves(low, high, near.high - REACH, near.low + REACH)
         ]
         return find_gap([*maps, *alike], count, near.low, near.high)
+
+    def take_code(self, halt: Halt, count: int) -> int:
+        """The address of `count` bytes of executable memory, inside a stop."""
+        arena = self._arenas[0]
+        short = arena.shortage(count)
+        if short:
+            address = self._unlike_others(read_maps(self._target.pid), short, arena.near)
+            arena.add(self._region.add(halt.remote, Kind.CODE, short, address=address))
+        taken = arena.take(count)
+        for segment, used in arena.used().items():  # known to whoever takes the arena over
+            self._region.set_used(segment, used)
+        return taken
+
+    def give_code(self, address: int, count: int) -> None:
+        """Take back what take_code() gave."""
+        self._arena_at(address).give(address, count)
 
     def _place(
         self,
@@ -657,14 +679,14 @@ class Dispatcher:
             detours.fill(halt, self.table, sites, self._text.pad[sites])
 
     def _free_parked(self, halt: Halt) -> None:
-        if not self._parked and not self._list.parked:
-            return
         rips = np.array(halt.rips(), np.uint64)
         self._free_list(halt, rips)
         kept: list[Trampoline] = []
         for one in self._parked:
             low, high = one.address, one.address + one.bytes
-            if ((rips >= np.uint64(low)) & (rips < np.uint64(high))).any():
+            if (
+                (rips >= np.uint64(low)) & (rips < np.uint64(high))
+            ).any() or self._natives.is_running(halt, one.set, [(low, high)]):
                 kept.append(one)
                 continue
             if one.section:
@@ -673,6 +695,8 @@ class Dispatcher:
             self._arenas[one.arena].give(one.address, one.bytes)
             self._free_rows.append(one.row)
         self._parked = kept
+        called = {n for one in (*self._live.values(), *kept) for n in one.set}
+        self._natives.sweep(halt, called, self)
 
     def _free_list(self, halt: Halt, rips: NDArray[np.uint64]) -> None:
         # A body returns into the trampoline, and that reads the table and bitmaps: all or nothing.

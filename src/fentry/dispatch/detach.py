@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.dispatch.natives import functions_run
 from fentry.errors import LockError, PatchError, RegionError
 from fentry.process.maps import Mapping, mapping_at, read_maps
 from fentry.process.memory import PAGE_BYTES
@@ -164,9 +165,12 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
 
 
 def region_is_unused(halt: Halt, region: Region) -> bool:
-    """Proof that nobody runs our code: no rip and no interrupted context points into it."""
+    """Proof that nobody runs our code: no rip and no interrupted context points into it, and no
+    C function is under way."""
     code = region.of_kind(Kind.CODE)
-    return not any(s.address <= rip < s.end for rip in halt.rips() for s in code)
+    if any(s.address <= rip < s.end for rip in halt.rips() for s in code):
+        return False
+    return not functions_run(halt, region)
 
 
 def _private_text(target: Target, region: Region) -> list[tuple[Mapping, int, int]]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fentry.dispatch.threads import ThreadFilter
+from fentry.errors import BadInput
+
+if TYPE_CHECKING:
+    from fentry.trampolines.native import CFunction
 
 NOTRACE = "--"  # between the words of the filter and those of notrace
 
@@ -19,12 +24,21 @@ class Callback(IntEnum):
 
     RECORD = 1
     COUNT = 2
+    CALL = 3
 
 
 class Flags(IntFlag):
-    """FTRACE_OPS_FL_* (include/linux/ftrace.h) as far as they exist here."""
+    """FTRACE_OPS_FL_* (include/linux/ftrace.h) as far as they exist here, with the kernel's bits.
+
+    All but PID are for Callback.CALL.  SAVE_REGS: vectors are saved, so that the function can read
+    and use them.  IPMODIFY: what it writes into its regs takes effect, also ip; one such ops a
+    function.  RECURSION: it is not called while it runs already, see docs/design/callbacks.md.
+    """
 
     NONE = 0
+    SAVE_REGS = 1 << 2
+    RECURSION = 1 << 4
+    IPMODIFY = 1 << 12
     PID = 1 << 13  # it filters threads
 
 
@@ -36,7 +50,8 @@ class Ops:
     `instance` is the number of that it records into, 0 the top one.
     An empty filter wants every function.  `id` is given at registration, 0 before.  `members` is
     bool[n] over the sites of the target, filled in at registration.  `threads` are those whose
-    calls it sees, all by default.
+    calls it sees, all by default.  `function` is what CALL calls, `private` what op->private points
+    to at first.
     """
 
     callback: Callback
@@ -48,12 +63,46 @@ class Ops:
     instance: int = 0
     members: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     threads: ThreadFilter = field(default_factory=ThreadFilter)
+    function: CFunction | None = None
+    private: bytes = b""
+
+    @property
+    def redirects(self) -> bool:
+        """Whether it may change registers and where the program goes on."""
+        return Flags.IPMODIFY in self.flags
 
     @property
     def text(self) -> str:
         """Filter and notrace in one line, as `status` shows them; split_words() reads it."""
         words = (*(self.filter or ("*",)), *((NOTRACE, *self.notrace) if self.notrace else ()))
         return " ".join(w if w == NOTRACE or _is_plain(w) else shlex.quote(w) for w in words)
+
+
+def refuse_flags(ops: Ops) -> None:
+    """Raise BadInput if callback, function and flags of ops do not go together."""
+    if ops.callback is not Callback.CALL:
+        if ops.flags & ~Flags.PID or ops.function is not None:
+            raise BadInput("flags and a function are for Callback.CALL")
+        return
+    if ops.threads:
+        raise BadInput("thread filters are not for Callback.CALL", remedy="the function may look")
+    if ops.function is None:
+        raise BadInput("Callback.CALL needs a function", remedy="CFunction.compile(source)")
+    if ops.redirects and Flags.SAVE_REGS not in ops.flags:
+        raise BadInput("IPMODIFY needs SAVE_REGS")
+    refuse_open_redirect(ops)
+    if ops.function.traits.leaves and Flags.RECURSION not in ops.flags:
+        raise BadInput(
+            f"{ops.function.name} calls through pointers and has no guard",
+            cause="if it comes to a traced function, it calls itself without end",
+            remedy="Flags.RECURSION",
+        )
+
+
+def refuse_open_redirect(ops: Ops) -> None:
+    """Raise BadInput for ops with IPMODIFY and an empty filter, which wants every function."""
+    if ops.redirects and not ops.filter:
+        raise BadInput("IPMODIFY needs a filter", cause="an empty one wants every function")
 
 
 def _is_plain(word: str) -> bool:

@@ -1,7 +1,8 @@
 """The heart, pure: from all ops and all sites to what every site must call.
 
-A site with the ops {A, B} gets the set (B, A), newest first as in the kernel; each distinct set
-gets one trampoline.  The order of registrations and removals that led here does not matter.
+A site with the ops {A, B} gets the set (B, A), newest first as in the kernel, who redirects last;
+each distinct set gets one trampoline.  The order of registrations and removals that led here does
+not matter.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Plan:
 
 def make_plan(ops: Sequence[Ops], traceable: NDArray[np.bool_]) -> Plan:
     """The plan for these ops over sites of which `traceable` says who has one: bool[n]."""
-    newest_first = sorted(ops, key=lambda one: -one.id)
+    newest_first = sorted(ops, key=lambda one: (one.redirects, -one.id))
     n = len(traceable)
     if not newest_first:
         return Plan(((),), np.zeros(n, np.int32))
@@ -48,3 +49,21 @@ def make_plan(ops: Sequence[Ops], traceable: NDArray[np.bool_]) -> Plan:
             sets.append(chosen)
     order = tuple(one.id for one in newest_first)
     return Plan(tuple(sets), index[inverse.ravel()], order)
+
+
+def redirected_twice(
+    ops: Sequence[Ops], traceable: NDArray[np.bool_]
+) -> tuple[Ops, NDArray[np.int64]] | None:
+    """The newest ops with IPMODIFY that wants sites which an older one has, and these sites.
+
+    None where every function has at most one (the kernel: __ftrace_hash_update_ipmodify()).
+    """
+    taken = np.zeros(len(traceable), np.bool_)
+    found = None
+    for one in sorted(ops, key=lambda one: one.id):
+        if one.redirects:
+            both = np.flatnonzero(one.members & traceable & taken)
+            if len(both):
+                found = one, both
+            taken |= one.members
+    return found

@@ -37,6 +37,28 @@ def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[S
 
     Stacks that a frame's saved rsp leads to (sigaltstack) are searched as well.
     """
+    return [frame for _, new in _searched(stop, memory, maps) for frame in new]
+
+
+def words_into(
+    stop: Stop, memory: Memory, maps: Sequence[Mapping], spans: Sequence[tuple[int, int]]
+) -> bool:
+    """Whether a word on the used part of any stack lies in one of the spans (low, high): a return
+    address, or what is left of one."""
+    for stacks, _ in _searched(stop, memory, maps):
+        words = np.frombuffer(b"".join(text[: len(text) & ~7] for _, text in stacks), "<u8")
+        if any(
+            ((words >= np.uint64(low)) & (words < np.uint64(high))).any() for low, high in spans
+        ):
+            return True
+    return False
+
+
+def _searched(
+    stop: Stop, memory: Memory, maps: Sequence[Mapping]
+) -> Iterator[tuple[list[tuple[int, bytes]], list[SignalFrame]]]:
+    # The used parts of all stacks as (address, bytes), each once, and the frames found there; those
+    # of all threads come first, then in turn those that the frames lead to.
     starts = [m.start for m in maps]
     found: dict[int, SignalFrame] = {}
     todo = [t.regs.rsp for t in stop.threads.values() if t.regs.rip]
@@ -51,7 +73,7 @@ def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[S
         new = {f.rip_address: f for f in _frames_in(stacks) if f.rip_address not in found}
         found |= new
         todo = [frame.rsp for frame in new.values()]
-    return list(found.values())
+        yield stacks, list(new.values())
 
 
 def _part_of(

@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from fentry.errors import AttachError, BadInput, LockError, TargetGone
 from fentry.process import ptrace
 from fentry.process.deferral import deferred_signals
-from fentry.process.frames import SignalFrame, signal_frames
+from fentry.process.frames import SignalFrame, signal_frames, words_into
 from fentry.process.gates import refusal
 from fentry.process.maps import Mapping, read_maps
 from fentry.process.memory import Memory
@@ -31,6 +31,7 @@ _HWCAP2_FSGSBASE = 1 << 1  # arch/x86/include/uapi/asm/hwcap2.h
 _SWEEP_LIMIT_S = 5.0
 _SWEEP_PAUSE_S = 0.001
 _VFORK_LIMIT_S = 10.0
+_X87, _SSE, _AVX, _AVX512 = 0x1, 0x2, 0x4, 0xE0  # opmask, upper halves of zmm0-15, zmm16-31
 _TCB_BYTES = 0x800
 _TID_OFFSETS = (0x2D0, 0x30)  # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
 
@@ -43,6 +44,9 @@ class CpuTraits:
     fsgsbase: bool
     rseq_offset: int | None
     tid_offset: int | None
+    xstate_mask: int
+    xstate_bytes: int
+    xsavec: bool
 
 
 class Halt:
@@ -86,6 +90,9 @@ class Halt:
             fsgsbase=fsgsbase,
             rseq_offset=_rseq_offset([t.tid for t in threads], bases, self.target.memory),
             tid_offset=_tid_offset(tids, blocks),
+            xstate_mask=xstate_mask(flags),
+            xstate_bytes=xstate_bytes(flags),
+            xsavec="xsavec" in flags,
         )
 
     def clear_rseq(self, low: int, high: int) -> None:
@@ -105,6 +112,10 @@ class Halt:
         """Where code goes on: of all threads, and of what their signal frames interrupted."""
         threads = [t.regs.rip for t in self.stop.threads.values()]
         return threads + [frame.rip for frame in self.frames]
+
+    def stacks_lead_into(self, spans: Sequence[tuple[int, int]]) -> bool:
+        """Whether a word on the used part of any stack lies in a span (low, high)."""
+        return words_into(self.stop, self.target.memory, self.maps, spans)
 
     def move(self, moves: dict[int, int]) -> int:
         """Let threads and interrupted contexts go on at moves[rip] where rip is a key.
@@ -320,6 +331,31 @@ def cpu_flags() -> frozenset[str]:
             if line.startswith("flags"):
                 return frozenset(line.split(":", 1)[1].split())
     return frozenset()
+
+
+def xstate_mask(flags: frozenset[str]) -> int:
+    """Vector and x87 state that programs have here, as XCR0 numbers it (SDM Vol. 1, 13.1).
+
+    The kernel takes flags away from /proc/cpuinfo whose state it does not enable.  Left out is
+    what compiled code does not touch by itself: protection keys, tiles, bounds.
+    """
+    if "xsave" not in flags:
+        return 0
+    mask = _X87 | _SSE
+    if "avx" in flags:
+        mask |= _AVX
+    if "avx512f" in flags:
+        mask |= _AVX512
+    return mask
+
+
+def xstate_bytes(flags: frozenset[str]) -> int:
+    """The most that such state takes: legacy region and header, then the highest offset that a
+    processor has in the standard format (SDM Vol. 1, 13.4, 13.5), or the sum in the compacted."""
+    mask, compact = xstate_mask(flags), "xsavec" in flags
+    if mask & _AVX512:
+        return 2432 if compact else 2688
+    return 832 if mask & _AVX else 576
 
 
 def _auxv_word(pid: int, kind: int) -> int:

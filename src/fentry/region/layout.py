@@ -18,7 +18,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRYRG", "little")
-VERSION = 4
+VERSION = 5
 PAGE = 4096
 
 REGISTRY_NAME = b"fentry-registry"
@@ -36,6 +36,8 @@ class Kind(IntEnum):
     CONTROL = 4
     CODE = 5
     THREADS = 6
+    DATA = 7
+    GUARD = 8
 
 
 class State(IntEnum):
@@ -225,6 +227,33 @@ class ThreadSetFlag(IntFlag):
     NONE = 0
     ONLY = 1
     FOLLOW = 2
+
+
+# A DATA segment is the writable memory of one C function: this row, then its data and the private
+# memory of its ops.
+DATA_DTYPE = np.dtype(
+    [
+        ("private", "<u8"),
+        ("flags", "<u8"),
+        ("id", "<u8"),
+        ("code", "<u8"),
+        ("code_bytes", "<u4"),
+        ("entry", "<u4"),
+        ("private_bytes", "<u4"),
+        ("vectors", "<u4"),
+        ("reserved", "V16"),
+        ("in_flight", "<u8"),
+        ("dropped", "<u8"),
+        ("reserved2", "V48"),
+    ]
+)
+DATA_HEADER_BYTES = DATA_DTYPE.itemsize
+
+# The GUARD segment: a table of the C functions that run just now, {fs base, rsp} each, in buckets
+# of two cache lines.
+GUARD_BUCKETS = 256
+GUARD_SLOTS = 8
+GUARD_BYTES = GUARD_BUCKETS * GUARD_SLOTS * 16
 
 
 def room_offset(ring: int) -> int:

@@ -240,11 +240,13 @@ class Region:
         row["instance"] = instance
         self.registry.write_segment(segment.row, row[0])
 
-    def set_name(self, segment: Segment, name: str) -> None:
-        """Note the name of the instance whose ring a segment is."""
+    def set_name(self, segment: Segment, name: str, *, instance: int | None = None) -> None:
+        """Note the name of what a segment holds, and anew whose it is."""
         rows = self.registry.segments
         row = rows[segment.row : segment.row + 1].copy()
         row["name"] = name.encode()
+        if instance is not None:
+            row["instance"] = instance
         self.registry.write_segment(segment.row, row[0])
 
     def drop(self, remote: Remote, segments: Sequence[Segment]) -> None:

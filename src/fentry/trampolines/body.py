@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fentry.x86.calls import Vectors
+
 RSEQ_SIGNATURE = 0x53053053  # what glibc registers on x86: sysdeps/unix/sysv/linux/x86/bits/rseq.h
 
 
@@ -14,12 +16,18 @@ class Traits:
     `rseq_offset` is where a thread's rseq area lies from its fs base, None if threads have none
     or some have no fs base.
     `tid_offset` likewise for the thread's tid, None where no such word is known.
+    `xstate_mask` says which vector and x87 state the kernel has enabled, as XCR0 numbers it (SDM
+    Vol. 1, 13.1); 0 where there is no XSAVE. `xstate_bytes` is the area that it takes, `xsavec`
+    whether in the compacted format.
     """
 
     rdpid: bool = True
     fsgsbase: bool = True
     rseq_offset: int | None = None
     tid_offset: int | None = None
+    xstate_mask: int = 0
+    xstate_bytes: int = 576
+    xsavec: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +67,26 @@ class CountBody:
     threads: int = 0
 
 
-Body = RecordBody | CountBody
+@dataclass(frozen=True, slots=True)
+class CallBody:
+    """Call a C function with (ip, parent_ip, op, regs), the kernel's ftrace_func_t.
+
+    Addresses are in the target: `function`, `ops` of its struct ftrace_ops, `in_flight` of how many
+    calls run, `dropped` of how many the guard has skipped, `ips` of the ip in the registry's first
+    site row, which are `stride` bytes apart. `vectors`: what of vector, x87 and MXCSR state is
+    saved around it. `redirects`: it may change registers, and ip (SAVE_REGS and IPMODIFY). `guard`
+    is the address of the table of active calls, 0 without a guard.
+    """
+
+    function: int
+    ops: int
+    in_flight: int
+    dropped: int
+    ips: int
+    stride: int
+    vectors: Vectors = Vectors.NONE
+    redirects: bool = False
+    guard: int = 0
+
+
+Body = RecordBody | CountBody | CallBody

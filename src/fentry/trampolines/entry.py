@@ -17,7 +17,7 @@ from fentry.region.layout import (
     THREADS_WORD_OFFSET,
 )
 from fentry.ring import layout as ring
-from fentry.trampolines.body import RSEQ_SIGNATURE, Body, CountBody, RecordBody, Traits
+from fentry.trampolines.body import RSEQ_SIGNATURE, Body, CallBody, CountBody, RecordBody, Traits
 from fentry.x86.asm import Asm
 from fentry.x86.code import Code
 from fentry.x86.contract import Contract, Section
@@ -84,6 +84,8 @@ def _built(bodies: tuple[Body, ...], traits: Traits) -> Code:
                 cold.append(emit_record(a, body, traits, i))
             case CountBody():
                 cold.append(emit_count(a, body, traits, i, aborts))
+            case CallBody():
+                raise ValueError("a C function needs all registers: entry_regs.py")
     a.pop(rax)
     a.add(al, 0x7F)                                     # overflows if OF was 1
     a.sahf()

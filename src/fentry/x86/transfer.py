@@ -7,7 +7,7 @@ and DF.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from iced_x86 import (
     CpuidFeature,
@@ -141,7 +141,7 @@ class Transfer:
         for register in used:
             if RegisterExt.is_segment_register(register.register) and register.access in _WRITES:
                 raise Refused("changes a segment register")
-        if not self._contract.vector_state and _touches_vectors(
+        if not self._contract.vector_state and touches_vectors(
             instruction, [register.register for register in used]
         ):
             raise Refused("touches vector, x87 or mask state")
@@ -461,7 +461,8 @@ def _restores_overflow(state: State, instruction: Instruction) -> bool:
     )
 
 
-def _touches_vectors(instruction: Instruction, registers: list[Register_]) -> bool:
+def touches_vectors(instruction: Instruction, registers: Sequence[Register_]) -> bool:
+    """Whether vector, mask, x87 or MXCSR state is read or written; `registers` are those used."""
     if instruction.is_save_restore_instruction or instruction.mnemonic in _CONTROL_WORDS:
         return True
     if any(feature in _OLD_FEATURES for feature in instruction.cpuid_features()):

@@ -26,6 +26,7 @@ TABLES: dict[tuple[str, str], np.dtype[np.void]] = {
     ("region.md", "Site"): region.SITE_DTYPE,
     ("region.md", "List"): region.LIST_DTYPE,
     ("region.md", "ThreadSet"): region.THREAD_SET_DTYPE,
+    ("region.md", "Data"): region.DATA_DTYPE,
 }
 
 
@@ -70,3 +71,10 @@ def test_page_has_the_offsets_of_the_tables() -> None:
     assert f"segment of {region.THREAD_BYTES_OFFSET} + {region.MAX_TIDS} bytes" in text
     assert f"| flags` | {int(Flags.PID)}: it filters threads" in text.replace("| `", "| ")
     assert f"| {region.ROOMS_OFFSET} | rooms of {region.MAX_RINGS} rings" in text
+
+
+def test_page_has_the_size_of_the_guard() -> None:
+    text = (DOCS / "region.md").read_text()
+
+    assert f"{region.GUARD_BUCKETS} buckets of {region.GUARD_SLOTS} slots of 16 bytes" in text
+    assert region.GUARD_BYTES == 32768
