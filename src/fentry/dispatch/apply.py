@@ -679,6 +679,8 @@ class Dispatcher:
             detours.fill(halt, self.table, sites, self._text.pad[sites])
 
     def _free_parked(self, halt: Halt) -> None:
+        if not self._parked and not self._list.parked and not self._natives.has_parked:
+            return
         rips = np.array(halt.rips(), np.uint64)
         self._free_list(halt, rips)
         kept: list[Trampoline] = []

@@ -66,6 +66,11 @@ class Natives:
         self._free: list[Segment] = []
         self._guard = 0
 
+    @property
+    def has_parked(self) -> bool:
+        """Whether a function is to be freed, once nobody is in it."""
+        return bool(self._parked)
+
     # 1. Coming
 
     def place(self, halt: Halt, ops: Ops, memory: CodeMemory) -> None:
