@@ -6,7 +6,7 @@ import os
 import select
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -117,6 +117,7 @@ class Session:
         self.instances: dict[int, Instance] = {}
         self._counters: tuple[Segment, SharedMemory] | None = None
         self._threads = ThreadFilters(pid)
+        self._taken: Region | None = None
         self._hold = ExitStack()
         try:
             self.top = self._add_instance(TOP, "", self.options)
@@ -137,8 +138,15 @@ class Session:
             if held:
                 os.kill(pid, signal.SIGKILL)  # it has not begun, and nobody is left to let it
             self._hold.close()
+            self._give_up()
             self.target.close()
             raise
+
+    def _give_up(self) -> None:
+        # What was made or taken over is nobody's, though this process goes on.
+        with suppress(FentryError):
+            if self._taken is not None and self._taken.owner() == os.getpid():
+                self._taken.disown()
 
     def release(self) -> None:
         """Let a started command run (it is held so that its constructors are traced, too)."""
@@ -171,6 +179,7 @@ class Session:
             halt.stop.refuse_if_late()
             self.region = Region.create(halt.remote, self.target.memory, halt.maps, rows)
             self.region.own()
+            self._taken = self.region
         self._make_dispatcher(cpu)
 
     def _look_at_modules(self, before: Functions | None = None) -> tuple[Functions, LinkMap]:
@@ -218,6 +227,7 @@ class Session:
             self.region = region
             cpu = halt.traits()
             region.own()
+            self._taken = region
             region.registry.begin_generation()
             tables: dict[int, tuple[ThreadTable, bytes]] = {}
             for segment in region.segments:
@@ -257,6 +267,7 @@ class Session:
             self._natives.park(number)
         known = (*self.ops, *self._dispatcher.known_ids, *self._natives.ids)
         self._next_id = 1 + max(known, default=0)
+        self._share_out_redirects()
         self._apply()  # what it was in the middle of is done
 
     def _is_unfinished(self, segment: Segment) -> bool:
@@ -531,8 +542,12 @@ class Session:
         for ops, chosen in zip(self.ops.values(), members, strict=True):
             ops.members = chosen
             self._refuse_foreign(chosen)
+        self._share_out_redirects()
+
+    def _share_out_redirects(self) -> None:
         # What was loaded may match the filters of two that redirect: the older one has it.
-        while found := redirected_twice(list(self.ops.values()), functions.table.traceable):
+        traceable = self.functions.table.traceable
+        while found := redirected_twice(list(self.ops.values()), traceable):
             younger, both = found
             younger.members[both] = False
 

@@ -14,9 +14,9 @@ from tests.support.state import diff, snapshot
 from tests.support.unprivileged import Account, ChildFailed
 
 from fentry.dispatch.writes import Writes
-from fentry.errors import LockError, TargetGone
+from fentry.errors import LockError, PatchError, TargetGone
 from fentry.ring.buffer import RingBuffer
-from fentry.session import Options, adopt, attach
+from fentry.session import Options, Session, adopt, attach
 
 BIG = Options(buffer_bytes=8 << 20)
 
@@ -206,3 +206,31 @@ def test_detach_by_another_ends_a_living_session_cleanly(account: Account) -> No
         assert "21 sites restored" in said
         assert diff(before, snapshot(target.pid)) == []
         assert target.stop().is_well
+
+
+def test_an_adoption_that_fails_leaves_it_to_others(account: Account) -> None:
+    def failing(*_: object) -> None:
+        raise PatchError("as if the text were somebody else's")
+
+    with start(build("hot.c"), "pause_us=50", account=account, hold=True) as target:
+        before = snapshot(target.pid)
+        trace_and_die(account, target)
+
+        def controller() -> int:
+            whole = Session._apply
+            Session._apply = failing  # type: ignore[method-assign,assignment]
+            with pytest.raises(PatchError):
+                adopt(target.pid, BIG)
+            Session._apply = whole  # type: ignore[method-assign]
+            return account.run(adopted_ops, target)  # another process, while this one lives
+
+        assert account.run(controller) == 2
+        found = diff(before, snapshot(target.pid))
+        target.go()
+        assert target.stop().is_well
+    assert found == []
+
+
+def adopted_ops(target: Target) -> int:
+    with adopt(target.pid, BIG) as session:
+        return len(session.ops)

@@ -18,12 +18,13 @@ class Hurry:
     """begin() and end(), of the calling thread; both may be repeated, neither raises. `is_on`:
     whether it was allowed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wanted: bool = True) -> None:
+        self._wanted = wanted
         self.is_on = False
 
     def begin(self) -> None:
         """Run before all threads of the usual kind, where that is allowed."""
-        if self.is_on or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        if not self._wanted or self.is_on or os.sched_getscheduler(0) != os.SCHED_OTHER:
             return
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_LOWEST))

@@ -37,6 +37,7 @@ _EXEC_S = 0.05
 _REFUSED_S = 0.1
 _BURIAL_S = 0.05
 _ASLEEP_S = 0.05
+_MOST_ATTEMPTS = 3  # on a machine that is busy just now
 _LEAST_OF_A_THREAD_S = 0.000_02  # to interrupt one and let it go, on the fastest machine seen
 
 
@@ -80,7 +81,7 @@ class Stop:
         self._stopped: set[int] = set()
         self._began_ns = 0
         self._stopping_s = 0.0
-        self._hurry = Hurry()
+        self._hurry = Hurry(wanted=not held)  # who is held has not begun: nobody waits
         self.exit_status: int | None = None
         self._filtered: set[int] = set()
         self._looked_at: set[int] = set()
@@ -241,8 +242,8 @@ class Stop:
     def refuse_if_late(self) -> None:
         """Raise StopTimeout where letting all threads go, which takes as long as stopping them,
         would make the stop longer than it may be. To be called before anything is changed."""
-        spent_s = (time.monotonic_ns() - self._began_ns) / 1e9
-        if self.bounded and spent_s + self._stopping_s > self.max_stop_s:
+        if self._is_late():
+            spent_s = (time.monotonic_ns() - self._began_ns) / 1e9
             raise StopTimeout(
                 f"cannot change process {self.pid}: its {len(self.threads):,} threads have stood "
                 f"{spent_s * 1e3:.0f} ms by now",
@@ -250,8 +251,13 @@ class Stop:
                 remedy="a longer --max-stop, or try again when the machine is less busy",
             )
 
+    def _is_late(self) -> bool:
+        spent_s = (time.monotonic_ns() - self._began_ns) / 1e9
+        return self.bounded and spent_s + self._stopping_s > self.max_stop_s
+
     def _stop_all(self) -> None:
         limit = time.monotonic() + self.limit_s
+        attempt = 0
         while True:
             if not self._seize_all(limit):
                 continue
@@ -259,15 +265,17 @@ class Stop:
             self._began_ns = time.monotonic_ns()
             slow = self._interrupt_all()
             if slow is None:
-                break
+                self._read_registers()
+                self._stopping_s = (time.monotonic_ns() - self._began_ns) / 1e9
+                attempt += 1
+                if attempt == _MOST_ATTEMPTS or not self._is_late():
+                    break
             self._release_stopped()
             self._hurry.end()  # who is waited for needs the processor
-            if time.monotonic() > limit:
+            if slow is not None and time.monotonic() > limit:
                 raise self._timeout(slow)
             self._await_slow(limit)
             self._take_lock()
-        self._read_registers()
-        self._stopping_s = (time.monotonic_ns() - self._began_ns) / 1e9
         self.refuse_if_late()
 
     def _seize_all(self, limit: float) -> bool:

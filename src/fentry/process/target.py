@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -189,7 +189,7 @@ class Target:
         bounded = bounded and not held
         stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held, bounded=bounded)
         self._holder = threading.get_ident()
-        with deferred_signals(), _no_collection():
+        with deferred_signals(), nullcontext() if held else _no_collection():
             try:
                 with stop:
                     if not self.memory.is_alive():
