@@ -701,7 +701,7 @@ class Session:
 
     def _place_function(self, ops: Ops) -> None:
         with self.owned() as halt:
-            self._natives.place(halt, ops, self._dispatcher)
+            self._natives.place(halt, ops, self._dispatcher.code)
 
     def _make_counters(self) -> None:
         count = (possible_cpus() + 1) * COUNT_SLOTS * self._slot_bytes

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.dispatch import detours
+from fentry.dispatch import adoption, detours
 from fentry.dispatch.change import (
     DIRECT,
     NONE,
@@ -25,13 +25,13 @@ from fentry.dispatch.change import (
     Trampoline,
     keys_of,
 )
+from fentry.dispatch.code_space import CodeSpace
 from fentry.dispatch.list import LIST, Listed, OpsList, overflow, split, too_large
 from fentry.dispatch.natives import Natives
 from fentry.dispatch.plan import Plan
 from fentry.dispatch.writes import Writes, windows
 from fentry.errors import LockError, PatchError
 from fentry.process.deferral import deferred_signals
-from fentry.process.maps import REACH, Mapping, find_gap, read_maps
 from fentry.process.target import Halt, Target
 from fentry.region.layout import (
     MAX_SET,
@@ -49,7 +49,7 @@ from fentry.sites.moved import carrier_pads, moved_code
 from fentry.sites.patcher import POKE_BYTES, differ, read_mapped
 from fentry.sites.site import Reason, SiteKind
 from fentry.sites.table import SiteTable
-from fentry.trampolines.arena import Arena, Neighbourhood
+from fentry.trampolines.arena import Arena
 from fentry.trampolines.body import Body, CallBody, CountBody, Traits
 from fentry.trampolines.build import build_trampoline
 from fentry.trampolines.entry import section_offset
@@ -87,7 +87,8 @@ class Dispatcher:
         self.table = table
         self._traits = traits
         self._natives = natives
-        self._arenas = list(arenas)
+        self._code = CodeSpace(target.memory, region, arenas)
+        self._arenas = self._code.arenas
         lookup = np.asarray(list(arena_of_module) or [0], np.int32)
         self._arena = lookup[table.module] if n else np.empty(0, np.int32)
         self._sets: list[Set] = [()]
@@ -117,6 +118,11 @@ class Dispatcher:
         keys = np.array([key for key, _ in pairs], np.uint32)
         ips = self.table.ip[[site for _, site in pairs]] if pairs else np.empty(0, np.uint64)
         return keys, ips
+
+    @property
+    def code(self) -> CodeSpace:
+        """Where executable memory comes from."""
+        return self._code
 
     @property
     def rows(self) -> Rows:
@@ -156,7 +162,7 @@ class Dispatcher:
         """
         registry = self._region.registry
         for segment in self._region.of_kind(Kind.CODE):
-            self._arena_at(segment.address).add(segment)
+            self._code.at(segment.address).add(segment)
         by_address: dict[int, Trampoline] = {}
         for i, row in enumerate(registry.trampolines):
             if row["state"] != State.LIVE:
@@ -164,7 +170,7 @@ class Dispatcher:
             chosen = tuple(int(one) for one in row["ops"][: int(row["nr_ops"])])
             if row["kind"] == TrampolineKind.LIST:
                 chosen = LIST
-            arena = self._arenas.index(self._arena_at(int(row["address"])))
+            arena = self._arenas.index(self._code.at(int(row["address"])))
             one = Trampoline(
                 chosen, arena, int(row["address"]), int(row["bytes"]), i, int(row["section"])
             )
@@ -195,8 +201,9 @@ class Dispatcher:
         self._list.adopt(tables)
 
     def _adopt_sites(self, rows: NDArray[np.void], trampolines: dict[int, Trampoline]) -> None:
+        memory = self._target.memory
         sites = self.table.rows_of(rows["ip"].astype(np.uint64))
-        stale = (sites >= 0) & ~self._is_of_now(sites, rows)
+        stale = (sites >= 0) & ~adoption.is_of_now(memory, self._region, self.table, sites, rows)
         sites[stale] = -1
         for number in np.flatnonzero(stale).tolist():
             # A detach would take its bytes for what was there before.
@@ -207,78 +214,19 @@ class Dispatcher:
         known = sites >= 0
         rows, sites = rows[known], sites[known]
         self._text.row[sites] = np.flatnonzero(known)
-        # The row tells what was there; a module read from memory shows what we wrote over it.
-        for name in ("patch", "window", "kind", "hole", "carrier"):
-            getattr(self.table, name)[sites] = rows[name]
-        self.table.reason[sites] = Reason.NONE
-        for name in ("original", "filler"):
-            kept = np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)
-            getattr(self.table, name)[sites] = kept
+        adoption.believe(self.table, sites, rows)
         self._text.pad[sites] = rows["pad"]
         self._laid[sites] = rows["pad"] != 0
         short = sites[(rows["pad"] != 0) & (rows["hole"] != 0)]
-        memory = self._target.memory
         self._laid[short] = detours.leads_to_pad(memory, self.table, short, self._text.pad[short])
         self._keys.update(zip(rows["key"].tolist(), sites.tolist(), strict=True))
-        found, mapped = read_mapped(self._target.memory, self.table.patch[sites])
+        found, mapped = read_mapped(memory, self.table.patch[sites])
         changed = mapped & self._is_changed(sites, found)
         for site, text in zip(sites[changed].tolist(), found[changed], strict=True):
-            self._adopt_call(site, text.tobytes(), trampolines)
-
-    def _is_of_now(self, sites: Rows, rows: NDArray[np.void]) -> NDArray[np.bool_]:
-        # Whether each row of the registry tells of the function that is there now. Else its module
-        # is gone, and another may lie there by now, perhaps one with the same first bytes. Where
-        # our jumps are, the row tells more than any analysis; and a module that was read from
-        # memory shows what we wrote over it.
-        table = self.table
-        original, filler = (
-            np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)
-            for name in ("original", "filler")
-        )
-        same = (original == table.original[sites]).all(axis=1)
-        alike = (filler == table.filler[sites]).all(axis=1)
-        for name in ("kind", "window", "hole", "carrier"):
-            alike &= rows[name] == getattr(table, name)[sites]
-        places = np.where(rows["hole"] != 0, rows["hole"], rows["patch"]).astype(np.uint64)
-        found, mapped = read_mapped(self._target.memory, places)
-        ours = (
-            mapped & np.isin(found[:, 0], (pads.CALL, pads.JMP)) & self._leads_to_us(places, found)
-        )
-        unloaded = table.reason[sites] == Reason.UNLOADED
-        result: NDArray[np.bool_] = table.from_memory[sites] | (same & (alike | ours | unloaded))
-        return result
-
-    def _leads_to_us(
-        self, places: NDArray[np.uint64], found: NDArray[np.uint8]
-    ) -> NDArray[np.bool_]:
-        # Whether five bytes at each place are a distance into our code, behind an opcode.
-        distance = np.ascontiguousarray(found[:, 1:]).view("<i4").ravel().astype(np.int64)
-        target = places.astype(np.int64) + POKE_BYTES + distance
-        inside = np.zeros(len(places), np.bool_)
-        for segment in self._region.of_kind(Kind.CODE):
-            inside |= (target >= segment.address) & (target < segment.end)
-        return inside
-
-    def _adopt_call(self, site: int, text: bytes, trampolines: dict[int, Trampoline]) -> None:
-        # What the text says counts: its controller may have died between text and rows.
-        short = text[0] == pads.SHORT_JMP and self.table.hole[site] != 0
-        if text[0] not in (pads.CALL, pads.JMP) and not short:
-            return  # somebody else's
-        self._text.mode[site] = DIRECT if text[0] == pads.CALL else PADDED
-        address = int(self.table.patch[site])
-        if self._text.mode[site] == PADDED:
-            address = int(self._text.pad[site]) + pads.CALL_OFFSET
-            text = self._target.memory.read(address, POKE_BYTES)
-        called = address + POKE_BYTES + int.from_bytes(text[1:], "little", signed=True)
-        self._text.call[site] = called
-        one = trampolines.get(called) if text[0] == pads.CALL else None
-        self._current[site] = self._index(one.set if one else UNKNOWN_SET)
-
-    def _arena_at(self, address: int) -> Arena:
-        def distance(arena: Arena) -> int:
-            return max(arena.near.low - address, address - arena.near.high, 0)
-
-        return min(self._arenas, key=distance)
+            called = adoption.take_call(memory, self.table, self._text, site, text.tobytes())
+            if called is not None:
+                one = trampolines.get(called)
+                self._current[site] = self._index(one.set if one else UNKNOWN_SET)
 
     # 2. The transaction
 
@@ -475,49 +423,9 @@ class Dispatcher:
             need[int(i)] += int(count) * pads.PAD_BYTES
         for (_, arena), (_, size) in codes.items():
             need[arena] += -(-size // pads.PAD_BYTES) * pads.PAD_BYTES
-        short = {
-            i: self._arenas[i].shortage(count)
-            for i, count in need.items()
-            if count and self._arenas[i].shortage(count)
-        }
-        if not short:
-            return
-        with self.owned() as halt:
-            maps = halt.maps
-            for i, count in short.items():
-                near = self._arenas[i].near
-                address = self._unlike_others(maps, count, near)
-                segment = self._region.add(halt.remote, Kind.CODE, count, address=address)
-                self._arenas[i].add(segment)
-                maps = read_maps(self._target.pid)
-
-    def _unlike_others(self, maps: list[Mapping], count: int, near: Neighbourhood) -> int:
-        # A gap whose addresses share no low half with other code: the low half of a return
-        # address is the key of a site.
-        taken = [(a.near.low, a.near.high) for a in self._arenas]
-        taken += [(s.address, s.end) for a in self._arenas for s in a.segments]
-        alike = [
-            Mapping(start, end, "---p", 0, "00:00", 0, "")
-            for low, high in taken
-            for start, end in _same_low_halves(low, high, near.high - REACH, near.low + REACH)
-        ]
-        return find_gap([*maps, *alike], count, near.low, near.high)
-
-    def take_code(self, halt: Halt, count: int) -> int:
-        """The address of `count` bytes of executable memory, inside a stop."""
-        arena = self._arenas[0]
-        short = arena.shortage(count)
-        if short:
-            address = self._unlike_others(read_maps(self._target.pid), short, arena.near)
-            arena.add(self._region.add(halt.remote, Kind.CODE, short, address=address))
-        taken = arena.take(count)
-        for segment, used in arena.used().items():  # known to whoever takes the arena over
-            self._region.set_used(segment, used)
-        return taken
-
-    def give_code(self, address: int, count: int) -> None:
-        """Take back what take_code() gave."""
-        self._arena_at(address).give(address, count)
+        if self._code.is_short(need):
+            with self.owned() as halt:
+                self._code.make_room(halt, need)
 
     def _place(
         self,
@@ -610,9 +518,7 @@ class Dispatcher:
             change.mode[gone] = self._text.mode[change.gone] = NONE
             writes = Writes(self.table, self._text, change)
         writes.verify_windows(memory)
-        for arena in self._arenas:
-            for segment, used in arena.used().items():
-                self._region.set_used(segment, used)
+        self._code.note_used()
         for built, code in change.built:
             memory.write(built.address, code.data)
             registry.write_trampoline(built.row, _trampoline_row(built, State.LIVE))
@@ -698,7 +604,7 @@ class Dispatcher:
             self._free_rows.append(one.row)
         self._parked = kept
         called = {n for one in (*self._live.values(), *kept) for n in one.set}
-        self._natives.sweep(halt, called, self)
+        self._natives.sweep(halt, called, self._code)
 
     def _free_list(self, halt: Halt, rips: NDArray[np.uint64]) -> None:
         # A body returns into the trampoline, and that reads the table and bitmaps: all or nothing.
@@ -708,7 +614,7 @@ class Dispatcher:
         for piece in self._list.parked:
             if piece.is_code:
                 halt.clear_rseq(piece.address, piece.address + piece.bytes)
-            self._arena_at(piece.address).give(piece.address, piece.bytes)
+            self._code.give_code(piece.address, piece.bytes)
         self._list.parked.clear()
 
     # 5. After it
@@ -741,15 +647,6 @@ class Dispatcher:
         in_use = {(self._sets[i], arena) for i, arena in pairs.T.tolist()}
         for key in [key for key in self._live if key not in in_use and key[0] != LIST]:
             self._parked.append(self._live.pop(key))
-
-
-def _same_low_halves(low: int, high: int, lo: int, hi: int) -> list[tuple[int, int]]:
-    # The ranges in lo..hi whose addresses have a low half in common with one of low..high.
-    span = 1 << 32
-    if high - low >= span:
-        return []  # covers everything: nothing to avoid
-    first, last = (lo - high) // span + 1, (hi - low - 1) // span
-    return [(low + k * span, high + k * span) for k in range(first, last + 1)]
 
 
 def _trampoline_row(one: Trampoline, state: State) -> NDArray[np.void]:
