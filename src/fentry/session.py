@@ -39,7 +39,6 @@ from fentry.errors import (
     FentryError,
     LockError,
     PatchError,
-    RegionError,
     SymbolNotFound,
     TargetGone,
 )
@@ -244,7 +243,7 @@ class Session:
         members = self._dispatcher.adopt()
         self._natives.adopt()
         rows = region.registry.ops
-        for number in np.flatnonzero(rows["state"] == State.LIVE).tolist():
+        for number in self._rows_in_force(rows):
             row = rows[number]
             self._ops_rows[int(row["id"])] = number
             text = bytes(row["filter"]).decode(errors="surrogateescape")
@@ -252,12 +251,6 @@ class Session:
             ops.id, ops.slot = int(row["id"]), int(row["slot"])
             ops.instance, ops.flags = int(row["instance"]), Flags(int(row["flags"]))
             ops.members = members.get(ops.id, np.zeros(len(self.functions.table), np.bool_))
-            if ops.callback is Callback.CALL and ops.id not in self._natives.ids:
-                raise RegionError(
-                    f"the C function of ops {ops.id} is not there",
-                    cause="the target wrote over the registry",
-                    remedy=f"fentry detach -p {self.pid}",
-                )
             if len(row["filter"]) < OPS_DTYPE["filter"].itemsize:  # it is whole
                 ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
                 self._refuse_foreign(ops.members)
@@ -269,6 +262,20 @@ class Session:
         self._next_id = 1 + max(known, default=0)
         self._share_out_redirects()
         self._apply()  # what it was in the middle of is done
+
+    def _rows_in_force(self, rows: NDArray[np.void]) -> list[int]:
+        # Numbers of the rows of ops that go on. Those of which the controller died before they
+        # were complete, or when others had taken their place, are over.
+        live = rows["state"] == State.LIVE
+        replaced = np.isin(rows["id"], rows["replaces"][live & (rows["replaces"] != 0)])
+        without = (rows["callback"] == Callback.CALL) & ~np.isin(
+            rows["id"], np.array(list(self._natives.ids), np.uint32)
+        )
+        over = live & (replaced | without)
+        for number in np.flatnonzero(over).tolist():
+            self.region.registry.write_ops(number, np.zeros((), OPS_DTYPE))
+        kept: list[int] = np.flatnonzero(live & ~over).tolist()
+        return kept
 
     def _is_unfinished(self, segment: Segment) -> bool:
         # Whether shared memory has no size yet, or a ring is not formatted.
@@ -376,7 +383,7 @@ class Session:
             self.ops[ops.id] = ops
             self._make_threads(ops)
             self._apply(first=[ops])
-        except FentryError:
+        except BaseException:
             self._threads.remove(ops.id)
             self.ops.pop(ops.id, None)
             self._ops_rows.pop(ops.id, None)
@@ -401,7 +408,7 @@ class Session:
         del self.ops[ops.id]
         try:
             self._apply(last=[ops])
-        except FentryError:
+        except BaseException:
             ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
             self.ops[ops.id] = ops
             raise
@@ -421,7 +428,7 @@ class Session:
             refuse_open_redirect(ops)
             self._refuse_second_redirect(list(self.ops.values()))
             self._apply(first=[ops])
-        except FentryError:
+        except BaseException:
             ops.filter, ops.notrace = before
             ops.members = self.functions.match(*before, lenient=True)
             raise
@@ -464,7 +471,7 @@ class Session:
         try:
             self._make_threads(ops)
             self._apply(first=[ops], last=[before])
-        except FentryError:
+        except BaseException:
             self._threads.remove(ops.id)
             del self.ops[ops.id]
             self._ops_rows.pop(ops.id, None)
@@ -570,10 +577,13 @@ class Session:
             plan = make_plan(list(self.ops.values()), self.functions.table.traceable)
             coming = [self._ops_entry(ops, State.LIVE) for ops in first]
             going = [self._ops_entry(ops, State.FREE) for ops in last]
+            for (_, row), ops in zip(coming, last, strict=False):
+                row["replaces"] = ops.id  # both are in the registry for a moment
             try:
                 self._dispatcher.apply(
                     plan, self._body, verify=self._refuse_stale,
                     before=partial(self._write_ops, coming), after=partial(self._write_ops, going),
+                    undo=partial(self._write_ops, self._ops_now(coming)),
                 )  # fmt: skip
                 return
             except _ModulesChanged:
@@ -609,6 +619,13 @@ class Session:
     def _write_ops(self, entries: Sequence[tuple[int, NDArray[np.void]]]) -> None:
         for number, row in entries:
             self.region.registry.write_ops(number, row)
+
+    def _ops_now(
+        self, entries: Sequence[tuple[int, NDArray[np.void]]]
+    ) -> list[tuple[int, NDArray[np.void]]]:
+        # The same rows as the registry has them.
+        rows = self.region.registry.ops if entries else np.empty(0, OPS_DTYPE)
+        return [(number, rows[number]) for number, _ in entries]
 
     def _ops_entry(self, ops: Ops, state: State) -> tuple[int, NDArray[np.void]]:
         # Number and content of its row in the registry.

@@ -46,7 +46,7 @@ from fentry.region.lists import ListEntry, read_list
 from fentry.region.region import Region
 from fentry.sites import pad as pads
 from fentry.sites.moved import carrier_pads, moved_code
-from fentry.sites.patcher import POKE_BYTES, differ, read_mapped
+from fentry.sites.patcher import POKE_BYTES, SiteRestoreError, differ, read_mapped
 from fentry.sites.site import Reason, SiteKind
 from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena
@@ -101,6 +101,7 @@ class Dispatcher:
         self._first_patched: Rows | None = None  # a site of each module, while it is known
         self._live: dict[tuple[Set, int], Trampoline] = {}
         self._parked: list[Trampoline] = []
+        self._strange: set[int] = set()  # what sites call again once somebody's breakpoint is gone
         self._lists_all = lists_all
         self._list = OpsList(traits)
         self._lists: list[Trampoline] = []
@@ -224,7 +225,9 @@ class Dispatcher:
         changed = mapped & self._is_changed(sites, found)
         for site, text in zip(sites[changed].tolist(), found[changed], strict=True):
             called = adoption.take_call(memory, self.table, self._text, site, text.tobytes())
-            if called is not None:
+            if called is None:
+                self._strange.add(int(rows["call"][np.flatnonzero(sites == site)[0]]))
+            else:
                 one = trampolines.get(called)
                 self._current[site] = self._index(one.set if one else UNKNOWN_SET)
 
@@ -239,13 +242,15 @@ class Dispatcher:
         verify: Callable[[], None] = _nothing,
         before: Callable[[], None] = _nothing,
         after: Callable[[], None] = _nothing,
+        undo: Callable[[], None] = _nothing,
     ) -> int:
         """Bring the target to `plan`; how many sites changed.
 
-        All three are called inside the stop: `verify` first of all, to raise when the plan is out
+        All four are called inside the stop: `verify` first of all, to raise when the plan is out
         of date; `before` and `after` to write what else the registry is to say, of ops that come
-        before the changes, of ops that go after them.  All or nothing:
-        raises PatchError, LockError, TargetGone, StopTimeout with every site as it was.
+        before the changes, of ops that go after them; `undo` takes what `before` wrote back when
+        the changes fail.  All or nothing: raises PatchError, LockError, TargetGone, StopTimeout
+        with every site as it was.
         """
         self.check_owner()
         plan, listed = self._with_list(plan)
@@ -259,32 +264,49 @@ class Dispatcher:
                 after()
             return 0
         marks, laid = [arena.mark() for arena in self._arenas], self._text.pad.copy()
+        rows = list(self._free_rows), self._next_row
         change, writing = None, False
         try:
             change = self._prepare(sites, wanted[sites], body_of, listed)
             writes = Writes(self.table, self._text, change)
             with self.owned() as halt:
-                verify()
-                self._free_parked(halt)
                 halt.stop.refuse_if_late()
+                verify()
                 writing = True
+                self._free_parked(halt)
                 before()
-                self._write(halt, change, writes)
+                try:
+                    self._write(halt, change, writes)
+                except BaseException:
+                    self._retract(change)
+                    undo()
+                    raise
                 after()
-        except BaseException:
+        except BaseException as error:
             if writing and change is not None:  # threads may be in its pads: nothing is reused
-                self._parked += [built for built, _ in change.built if built.set != LIST]
-                if change.list is not None:
-                    self._list.abandon(change.list)
+                if not isinstance(error, SiteRestoreError):  # else text may call it for ever
+                    self._abandon(change)
                 self._text.pad[~self._laid] = 0
             else:
                 self._text.pad = laid
-                self._free_rows += [built.row for built, _ in change.built] if change else []
+                self._free_rows, self._next_row = rows
                 for arena, mark in zip(self._arenas, marks, strict=True):
                     arena.rewind(mark)
             raise
         self._commit(change, wanted)
         return len(sites)
+
+    def _retract(self, change: Change) -> None:
+        # What failed may have been told of: nobody is to take it over.
+        for built, _ in change.built:
+            if built.set == LIST:
+                row = _trampoline_row(built, State.FREE)
+                self._region.registry.write_trampoline(built.row, row)
+
+    def _abandon(self, change: Change) -> None:
+        self._parked += [built for built, _ in change.built if built.set != LIST]
+        if change.list is not None:
+            self._list.abandon(change.list)
 
     def _with_list(self, plan: Plan) -> tuple[Plan, Listed | None]:
         # What goes on the list: nothing, as a rule; then no plan is changed.
@@ -515,8 +537,11 @@ class Dispatcher:
         gone = writes.gone(memory)
         if len(gone):  # seldom: then everything is made once more
             change.gone = change.sites[gone]
-            change.mode[gone] = self._text.mode[change.gone] = NONE
+            change.mode[gone] = NONE
+            was = self._text.mode[change.gone]
+            self._text.mode[change.gone] = NONE
             writes = Writes(self.table, self._text, change)
+            self._text.mode[change.gone] = was  # until all is written
         writes.verify_windows(memory)
         self._code.note_used()
         for built, code in change.built:
@@ -533,25 +558,41 @@ class Dispatcher:
         self._fill_detours(halt, change)
         # before the text: what fails after is undone
         self.generation = registry.begin_generation(self.generation)
-        self._point_to_list(change)
+        # A list must know its sites before they call it; those that leave it are known until
+        # they do not call it any more, by whoever goes on where we die.
+        joined = self._joins_list(change)
+        if joined:
+            self._point_to_list(change)
         try:
             writes.write_text(memory)
         except BaseException:
-            self._write_cells(self._lists, self._list.now.table)
+            for one, table in joined.items():  # no others when the text is put back
+                memory.write_u64(one.section, table)
             raise
         writes.write_pad_calls(memory, idle=False)
+        if not joined:
+            self._point_to_list(change)
         writes.write_rows(registry, adding=False)
 
+    def _joins_list(self, change: Change) -> dict[Trampoline, int]:
+        # The tables that list trampolines walk now, if a site that did not call one will.
+        fresh = [built for built, _ in change.built if built.set == LIST]
+        every = [*self._lists, *fresh]
+        addresses = np.array([one.address for one in every], np.uint64)
+        calling = (self._text.mode[change.sites] != NONE) & np.isin(
+            self._text.call[change.sites], addresses
+        )
+        if not ((change.mode != NONE) & np.isin(change.call, addresses) & ~calling).any():
+            return {}
+        return {one: self._target.memory.read_u64(one.section) for one in every}
+
     def _point_to_list(self, change: Change) -> None:
-        # A list must know its sites before they call it, and no others when text is put back.
         fresh = [built for built, _ in change.built if built.set == LIST]
         if change.list is None or change.list.version is None:
-            self._write_cells(fresh, self._list.now.table)
-            return
-        self._write_cells([*self._lists, *fresh], change.list.version.table)
-
-    def _write_cells(self, lists: Sequence[Trampoline], table: int) -> None:
-        for one in lists:
+            chosen, table = fresh, self._list.now.table
+        else:
+            chosen, table = [*self._lists, *fresh], change.list.version.table
+        for one in chosen:
             self._target.memory.write_u64(one.section, table)
 
     def _is_changed(self, sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -640,13 +681,11 @@ class Dispatcher:
         self._park_unused()
 
     def _park_unused(self) -> None:
-        called = self._current != 0
-        pairs = np.unique(
-            np.stack([self._current[called], self._arena[called]]).astype(np.int64), axis=1
-        )
-        in_use = {(self._sets[i], arena) for i, arena in pairs.T.tolist()}
-        for key in [key for key in self._live if key not in in_use and key[0] != LIST]:
-            self._parked.append(self._live.pop(key))
+        # Judged by what the text calls: the arenas of an adopted one may be grouped otherwise.
+        called = set(self._text.call[self._text.mode != NONE].tolist()) | self._strange
+        for key, one in list(self._live.items()):
+            if one.address not in called and key[0] != LIST:
+                self._parked.append(self._live.pop(key))
 
 
 def _trampoline_row(one: Trampoline, state: State) -> NDArray[np.void]:

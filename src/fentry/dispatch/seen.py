@@ -52,10 +52,11 @@ class SeenThreads:
 
     def look(self, living: AbstractSet[int]) -> None:
         """Take off who has ended, and see who has got a name since."""
-        ended = {tid for tid in self._lists.every if tid not in living or self._is_another(tid)}
+        # Each is asked: a listing may be cut short when the thread it stands at dies.
+        ended = {tid for tid in self._lists.every if self._is_another(tid)}
         lists = self._lists.without(ended, self._named(living))
         if self._own is not None:
-            self._own = {t: o for t, o in self._own.items() if t in living and t not in ended}
+            self._own = {t: o for t, o in self._own.items() if t not in ended}
         if lists != self._lists:
             self._write(lists)
 

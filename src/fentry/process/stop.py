@@ -544,9 +544,10 @@ class Stop:
         while left := self._seized - self._stopped:
             for tid in left:
                 self._interrupt(tid)
-            if self._await_stops(time.monotonic() + self.max_stop_s) is not None:
-                break  # in the kernel for long: settle() lets it go when it comes back
+            slow = self._await_stops(time.monotonic() + self.max_stop_s)
             self._release_stopped()
+            if slow is not None:
+                break  # in the kernel for long: settle() lets it go when it comes back
             self._find_lost()
         self._await_burials()
         if self._began_ns:

@@ -117,7 +117,8 @@ OPS_DTYPE = np.dtype(
         ("nr_sites", "<u4"),
         ("owner_pid", "<i4"),
         ("slot", "<u4"),
-        ("owner_start_time", "<u8"),
+        ("replaces", "<u4"),
+        ("reserved", "<u4"),
         ("filter", "S216"),
     ]
 )

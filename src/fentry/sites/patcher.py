@@ -38,6 +38,10 @@ class SiteWriteError(PatchError):
     """The bytes of a site cannot be written; all sites are as they were."""
 
 
+class SiteRestoreError(PatchError):
+    """The bytes of a site could be neither written nor put back: some sites are changed."""
+
+
 def read_mapped(memory: Memory, addresses: Addresses) -> tuple[Pokes, NDArray[np.bool_]]:
     """The five bytes at each address where they are mapped, and which are: uint8[n, 5], bool[n]."""
     found = np.zeros((len(addresses), POKE_BYTES), np.uint8)
@@ -149,7 +153,7 @@ class Changes:
         """Change all of them, or none.
 
         Raises SiteReadError, SiteMismatchError (nothing was written), SiteWriteError (all sites
-        were put back).
+        were put back), SiteRestoreError (some could not be).
         """
         self._verify(memory)
         done: list[tuple[int, bytes]] = []
@@ -165,18 +169,27 @@ class Changes:
                     raise PatchError(
                         f"the text at {run.start:#x} reads back differently", address=run.start
                     )
-        except PatchError as error:
-            for start, text in done:
-                with contextlib.suppress(PatchError):  # what could not be written is as it was
-                    memory.write(start, text)
-                if memory.read(start, len(text)) != text:
-                    raise
+        except BaseException as error:
+            self._put_back(memory, done)
+            if not isinstance(error, PatchError):
+                raise
             raise SiteWriteError(
                 error.what,
                 address=error.address,
                 cause=error.cause,
                 remedy=error.remedy or "the text may be a shared mapping",
             ) from error
+
+    def _put_back(self, memory: Memory, done: list[tuple[int, bytes]]) -> None:
+        for start, text in done:
+            with contextlib.suppress(PatchError):  # what could not be written is as it was
+                memory.write(start, text)
+            try:
+                same = memory.read(start, len(text)) == text
+            except BaseException as error:
+                raise _unrestored(start) from error
+            if not same:
+                raise _unrestored(start)
 
     def _verify(self, memory: Memory) -> None:
         same, mapped = self._expected.look(memory)
@@ -202,6 +215,15 @@ class Changes:
                 cause="another tool changed the text, or a module was replaced",
                 remedy="fentry doctor lists who else is there",
             )
+
+
+def _unrestored(start: int) -> SiteRestoreError:
+    return SiteRestoreError(
+        f"the text at {start:#x} could not be put back",
+        address=start,
+        cause="it can be written no more: the kernel, or another tool, forbids it by now",
+        remedy="fentry detach, and if it fails restart the target",
+    )
 
 
 def poke(

@@ -26,15 +26,19 @@ def cache_folder() -> Path:
 
 def kept(name: str) -> memoryview | None:
     """What store() was given under a name; None where there is nothing, or it is not whole."""
-    path = cache_folder() / name
+    folder = cache_folder()
     try:
-        if path.stat().st_uid != os.geteuid():
-            return None  # somebody else's word on where to patch
-        content = memoryview(path.read_bytes())
+        if folder.stat().st_uid != os.geteuid():
+            return None  # somebody else may put anything there
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with open(descriptor, "rb") as file:
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                return None  # somebody else's word on where to patch
+            content = memoryview(file.read())
     except OSError:
         return None
     body = content[_CHECKSUM_BYTES:]
-    return body if hashlib.sha256(body).digest() == content[:_CHECKSUM_BYTES] else None
+    return body if _checksum(name, body) == content[:_CHECKSUM_BYTES] else None
 
 
 def store(name: str, body: bytes) -> None:
@@ -43,5 +47,15 @@ def store(name: str, body: bytes) -> None:
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(hashlib.sha256(body).digest() + body)
-        os.replace(file.name, folder / name)
+            file.write(_checksum(name, body) + body)
+        try:
+            os.replace(file.name, folder / name)
+        except OSError:
+            os.unlink(file.name)
+
+
+def _checksum(name: str, body: bytes | memoryview) -> bytes:
+    # Of the name as well: who may rename our files gives none of them to another program.
+    found = hashlib.sha256(name.encode() + b"\0")
+    found.update(body)
+    return found.digest()
