@@ -409,8 +409,8 @@ class Session:
         try:
             self._apply(last=[ops])
         except BaseException:
-            ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
             self.ops[ops.id] = ops
+            self._match_again(ops)
             raise
         del self._ops_rows[ops.id]
         self._threads.remove(ops.id)
@@ -430,7 +430,7 @@ class Session:
             self._apply(first=[ops])
         except BaseException:
             ops.filter, ops.notrace = before
-            ops.members = self.functions.match(*before, lenient=True)
+            self._match_again(ops)
             raise
 
     def set_threads(self, ops: Ops, threads: ThreadFilter) -> None:
@@ -549,6 +549,11 @@ class Session:
         for ops, chosen in zip(self.ops.values(), members, strict=True):
             ops.members = chosen
             self._refuse_foreign(chosen)
+        self._share_out_redirects()
+
+    def _match_again(self, ops: Ops) -> None:
+        # As after a change that failed: the table may be another one by now.
+        ops.members = self.functions.match(ops.filter, ops.notrace, lenient=True)
         self._share_out_redirects()
 
     def _share_out_redirects(self) -> None:

@@ -101,6 +101,7 @@ class Dispatcher:
         self._first_patched: Rows | None = None  # a site of each module, while it is known
         self._live: dict[tuple[Set, int], Trampoline] = {}
         self._parked: list[Trampoline] = []
+        self._twins: list[Trampoline] = []  # in use, of a set that has another one in its arena
         self._strange: set[int] = set()  # what sites call again once somebody's breakpoint is gone
         self._lists_all = lists_all
         self._list = OpsList(traits)
@@ -175,12 +176,18 @@ class Dispatcher:
             one = Trampoline(
                 chosen, arena, int(row["address"]), int(row["bytes"]), i, int(row["section"])
             )
-            by_address[one.address] = self._live[chosen, arena] = one
+            by_address[one.address] = one
             if chosen == LIST:
                 self._lists.append(one)
+                self._live[chosen, arena] = one
             self._next_row = i + 1
         self._adopt_sites(registry.sites, by_address)
-        self._park_unused()  # not to be taken for those of new ops: who was here may have died
+        # What nothing calls is not to be taken for that of new ops: who was here may have died.
+        self._twins = [one for one in by_address.values() if one.set != LIST]
+        self._park_unused()
+        for one in self._twins:
+            self._live.setdefault((one.set, one.arena), one)
+        self._twins = [o for o in self._twins if self._live[o.set, o.arena] is not o]
         self.generation = int(registry.header["generation"])
         numbers = {one for chosen in self._sets for one in chosen}
         has = {n: np.array([n in chosen for chosen in self._sets]) for n in numbers}
@@ -635,7 +642,7 @@ class Dispatcher:
             low, high = one.address, one.address + one.bytes
             if (
                 (rips >= np.uint64(low)) & (rips < np.uint64(high))
-            ).any() or self._natives.is_running(halt, one.set, [(low, high)]):
+            ).any() or self._natives.is_running(halt, one.set, (low, high)):
                 kept.append(one)
                 continue
             if one.section:
@@ -644,7 +651,7 @@ class Dispatcher:
             self._arenas[one.arena].give(one.address, one.bytes)
             self._free_rows.append(one.row)
         self._parked = kept
-        called = {n for one in (*self._live.values(), *kept) for n in one.set}
+        called = {n for one in (*self._live.values(), *self._twins, *kept) for n in one.set}
         self._natives.sweep(halt, called, self._code)
 
     def _free_list(self, halt: Halt, rips: NDArray[np.uint64]) -> None:
@@ -686,6 +693,8 @@ class Dispatcher:
         for key, one in list(self._live.items()):
             if one.address not in called and key[0] != LIST:
                 self._parked.append(self._live.pop(key))
+        self._parked += [one for one in self._twins if one.address not in called]
+        self._twins = [one for one in self._twins if one.address in called]
 
 
 def _trampoline_row(one: Trampoline, state: State) -> NDArray[np.void]:

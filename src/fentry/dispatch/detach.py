@@ -32,7 +32,7 @@ from fentry.sites.site import SHORT_SIZE
 from fentry.sites.table import hole_filler
 
 REMOVE_LIMIT_S = 5.0
-_PAUSE_S = 0.001
+_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
 
     The text must have been restored.  Tries again for `limit_s` seconds, in short stops.
     """
-    deadline = time.monotonic() + limit_s
+    deadline, pause_s = time.monotonic() + limit_s, _PAUSE_S
     while True:
         runs = _private_text(target, region)
         with target.stopped(bounded=False) as halt:
@@ -161,7 +161,8 @@ def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIM
                 return 0
         if time.monotonic() > deadline:
             return parked_bytes
-        time.sleep(_PAUSE_S)  # a thread is in a trampoline, or its signal handler runs on top
+        time.sleep(pause_s)  # a thread is in a trampoline, or its signal handler runs on top
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def region_is_unused(halt: Halt, region: Region) -> bool:

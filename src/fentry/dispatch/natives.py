@@ -6,7 +6,7 @@ proof that nobody is in them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,7 @@ class Placed:
     entry: int
     flags: Flags
     vectors: Vectors
+    leaves: bool
     private: int
     private_bytes: int
 
@@ -104,6 +105,7 @@ class Natives:
         header["flags"], header["id"] = ops.flags, ops.id
         header["code"], header["code_bytes"] = code, len(image)
         header["entry"] = function.entry
+        header["leaves"] = function.traits.leaves
         header["vectors"] = _vectors(function.traits, ops.flags)
         self._target.memory.write(code, image)
         whole = header.tobytes() + data.ljust(private_offset - DATA_HEADER_BYTES, b"\0")
@@ -137,7 +139,7 @@ class Natives:
             if not placed.code:
                 self._free.append(segment)
             elif sound:
-                self._placed[segment.instance] = placed
+                self._placed[int(row["id"])] = placed
             else:
                 raise RegionError(
                     f"the data of a C function at {segment.address:#x} is damaged",
@@ -216,21 +218,28 @@ class Natives:
             self._parked.discard(number)
 
     def is_running(
-        self, halt: Halt, numbers: Collection[int], spans: Sequence[tuple[int, int]] = ()
+        self, halt: Halt, numbers: Collection[int], span: tuple[int, int] | None = None
     ) -> bool:
         """Whether a call of these functions may be under way, though no rip points into our code:
-        its count says so, and some stack leads back into their code or the given spans."""
+        its count says so, and some stack leads back into their code, or into `span`, that of a
+        trampoline. One that calls through pointers may be on a stack that is no thread's."""
         known = [self._placed[number] for number in numbers if number in self._placed]
-        if not any(_in_flight(halt, placed.segment) for placed in known):
+        away = [placed for placed in known if _in_flight(halt, placed.segment)]
+        if not away:
             return False
-        return halt.stacks_lead_into([*spans, *(placed.span for placed in known)])
+        spans = [placed.span for placed in away] if span is None else [span]
+        return any(placed.leaves for placed in away) or halt.stacks_lead_into(spans)
 
 
 def functions_run(halt: Halt, region: Region) -> bool:
     """Whether any C function of a region may be under way, judged from the region alone."""
-    if not any(_in_flight(halt, segment) for segment in region.of_kind(Kind.DATA)):
+    away = [segment for segment in region.of_kind(Kind.DATA) if _in_flight(halt, segment)]
+    if not away:
         return False
-    return halt.stacks_lead_into([(s.address, s.end) for s in region.of_kind(Kind.CODE)])
+    leaves = (halt.target.memory.read_some(s.address + _offset("leaves"), 4) for s in away)
+    return any(map(any, leaves)) or halt.stacks_lead_into(
+        [(s.address, s.end) for s in region.of_kind(Kind.CODE)]
+    )
 
 
 def _vectors(traits: CodeTraits, flags: Flags) -> Vectors:
@@ -251,6 +260,7 @@ def _read(row: NDArray[np.void], segment: Segment) -> Placed:
         int(row["code"]) + int(row["entry"]),
         Flags(int(row["flags"])),
         Vectors(min(int(row["vectors"]), Vectors.ALL)),
+        bool(row["leaves"]),
         int(row["private"]),
         int(row["private_bytes"]),
     )

@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fentry.process.maps import Mapping
 from fentry.process.memory import Memory
@@ -32,35 +33,28 @@ class SignalFrame(NamedTuple):
     rsp: int
 
 
-def signal_frames(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> list[SignalFrame]:
-    """All signal frames between each thread's rsp and the end of the mapping it points into.
+class Stacks(NamedTuple):
+    """The used parts of all stacks: their words, each once, and the frames found there."""
 
-    Stacks that a frame's saved rsp leads to (sigaltstack) are searched as well.
-    """
-    return [frame for _, new in _searched(stop, memory, maps) for frame in new]
+    words: list[NDArray[np.uint64]]
+    frames: list[SignalFrame]
 
-
-def words_into(
-    stop: Stop, memory: Memory, maps: Sequence[Mapping], spans: Sequence[tuple[int, int]]
-) -> bool:
-    """Whether a word on the used part of any stack lies in one of the spans (low, high): a return
-    address, or what is left of one."""
-    for stacks, _ in _searched(stop, memory, maps):
-        words = np.frombuffer(b"".join(text[: len(text) & ~7] for _, text in stacks), "<u8")
-        if any(
-            ((words >= np.uint64(low)) & (words < np.uint64(high))).any() for low, high in spans
-        ):
-            return True
-    return False
+    def lead_into(self, spans: Sequence[tuple[int, int]]) -> bool:
+        """Whether a word lies in one of the spans (low, high): a return address, or what is left
+        of one."""
+        return any(
+            bool(((words >= np.uint64(low)) & (words < np.uint64(high))).any())
+            for words in self.words
+            for low, high in spans
+        )
 
 
-def _searched(
-    stop: Stop, memory: Memory, maps: Sequence[Mapping]
-) -> Iterator[tuple[list[tuple[int, bytes]], list[SignalFrame]]]:
-    # The used parts of all stacks as (address, bytes), each once, and the frames found there; those
-    # of all threads come first, then in turn those that the frames lead to.
+def search_stacks(stop: Stop, memory: Memory, maps: Sequence[Mapping]) -> Stacks:
+    """All stacks from each thread's rsp to their ends, and those that the saved rsp of a frame
+    leads to (sigaltstack)."""
     starts = [m.start for m in maps]
     found: dict[int, SignalFrame] = {}
+    every: list[NDArray[np.uint64]] = []
     todo = [t.regs.rsp for t in stop.threads.values() if t.regs.rip]
     searched: dict[int, list[tuple[int, int]]] = {}  # by mapping: several stacks may lie in one
     while todo:
@@ -70,10 +64,13 @@ def _searched(
             for start, end in parts
             if start < end
         ]
-        new = {f.rip_address: f for f in _frames_in(stacks) if f.rip_address not in found}
+        # All at once: most are short, and each look would cost as much as this one.
+        words = np.frombuffer(b"".join(text[: len(text) & ~7] for _, text in stacks), "<u8")
+        every.append(words)
+        new = {f.rip_address: f for f in _frames_in(words, stacks) if f.rip_address not in found}
         found |= new
         todo = [frame.rsp for frame in new.values()]
-        yield stacks, list(new.values())
+    return Stacks(every, list(found.values()))
 
 
 def _part_of(
@@ -86,6 +83,8 @@ def _part_of(
     i = bisect_right(starts, rsp) - 1
     if i < 0 or rsp >= maps[i].end:
         return 0, 0
+    while i + 1 < len(maps) and maps[i + 1].start == maps[i].end and _may_be_stack(maps[i + 1]):
+        i += 1  # the kernel has split it: mlock(2), madvise(2)
     start = rsp & ~7
     end = min(maps[i].end, start + _LONGEST_BYTES)
     spans = searched.setdefault(i, [])
@@ -99,9 +98,13 @@ def _part_of(
     return start, end
 
 
-def _frames_in(stacks: Sequence[tuple[int, bytes]]) -> Iterator[SignalFrame]:
-    # All stacks at once: most are short, and each look would cost as much as this one.
-    words = np.frombuffer(b"".join(text[: len(text) & ~7] for _, text in stacks), "<u8")
+def _may_be_stack(mapping: Mapping) -> bool:
+    return mapping.perms.startswith("rw") and mapping.path in ("", "[stack]")
+
+
+def _frames_in(
+    words: NDArray[np.uint64], stacks: Sequence[tuple[int, bytes]]
+) -> Iterator[SignalFrame]:
     ends = list(accumulate(len(text) // 8 for _, text in stacks))
     for i in np.flatnonzero(words == _SEGMENTS).tolist():
         number = bisect_right(ends, i)

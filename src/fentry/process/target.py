@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from fentry.errors import AttachError, BadInput, LockError, TargetGone
 from fentry.process import ptrace
 from fentry.process.deferral import deferred_signals
-from fentry.process.frames import SignalFrame, signal_frames, words_into
+from fentry.process.frames import SignalFrame, Stacks, search_stacks
 from fentry.process.gates import refusal
 from fentry.process.maps import Mapping, read_maps
 from fentry.process.memory import Memory
@@ -63,9 +63,13 @@ class Halt:
         return read_maps(self.target.pid)
 
     @cached_property
+    def _stacks(self) -> Stacks:
+        return search_stacks(self.stop, self.target.memory, self.maps)
+
+    @property
     def frames(self) -> list[SignalFrame]:
         """The signal frames of all threads."""
-        return signal_frames(self.stop, self.target.memory, self.maps)
+        return self._stacks.frames
 
     def traits(self) -> CpuTraits:
         """What generated code may use, from the processor and the threads as they are."""
@@ -115,7 +119,7 @@ class Halt:
 
     def stacks_lead_into(self, spans: Sequence[tuple[int, int]]) -> bool:
         """Whether a word on the used part of any stack lies in a span (low, high)."""
-        return words_into(self.stop, self.target.memory, self.maps, spans)
+        return self._stacks.lead_into(spans)
 
     def move(self, moves: dict[int, int]) -> int:
         """Let threads and interrupted contexts go on at moves[rip] where rip is a key.

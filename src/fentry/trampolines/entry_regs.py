@@ -352,7 +352,7 @@ def _enter_guard(a: Asm, body: CallBody, traits: Traits, i: int, done: str) -> C
     a.test(r8, r8)
     a.je(skipped)                                       # the bucket is full
     a.xor(eax, eax)
-    a.xor(edx, edx)
+    a.mov(rdx, qword[r8 + 8])                           # it is cleared by two stores
     a.mov(rbx, rdi)
     a.mov(rcx, rbp)
     a.cmpxchg16b(ptr[r8], lock=True)

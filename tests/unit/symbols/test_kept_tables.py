@@ -9,6 +9,7 @@ import pytest
 from tests.support.compiled import assemble
 
 from fentry.symbols.elf import ElfImage
+from fentry.symbols.keep import kept, store
 from fentry.symbols.module import open_image
 
 SOURCE = """
@@ -113,3 +114,20 @@ def test_a_damaged_entry_is_ignored_and_written_anew(
 
     assert facts(open_image(str(path))) == first
     assert entry.read_bytes() == whole
+
+
+def test_what_is_kept_under_one_name_is_none_of_anothers(folder: Path) -> None:
+    store("one", b"facts")
+    (folder / "one").rename(folder / "other")
+
+    assert kept("other") is None
+    store("one", b"facts")
+    assert bytes(kept("one") or b"") == b"facts"
+
+
+def test_a_link_in_the_folder_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    store("one", b"facts")
+    (folder / "one").rename(tmp_path / "elsewhere")
+    (folder / "one").symlink_to(tmp_path / "elsewhere")
+
+    assert kept("one") is None
