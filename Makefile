@@ -23,31 +23,32 @@ demo: $(RUNTIME) machine-demo ## trace a live, unmodified program, and leave no 
 	@$(RUN) tools/demo.py
 
 test: $(DEV) machine-test ## all tests, as root (if root) and as an unprivileged user
-	@$(RUN) -m pytest $(PYTEST_OPTIONS)
+	@tools/run-tests $(RUN) $(PYTEST_OPTIONS)
 
 unit: $(DEV) ## the tests that touch no other process
-	@$(RUN) -m pytest tests/unit tests/test_architecture.py $(PYTEST_OPTIONS)
+	@$(RUN) -m pytest -n auto tests/unit tests/test_architecture.py $(PYTEST_OPTIONS)
 
 check: $(DEV) ## format, lint, types, unit tests; no privilege, under a minute
 	@$(RUN) -m ruff format --check $(wildcard $(CODE))
 	@$(RUN) -m ruff check $(wildcard $(CODE))
 	@$(RUN) -m mypy
-	@$(RUN) -m pytest -m 'not exhaustive' tests/unit tests/test_architecture.py $(PYTEST_OPTIONS)
+	@$(RUN) -m pytest -n auto -m 'not exhaustive' tests/unit tests/test_architecture.py $(PYTEST_OPTIONS)
 
 fix: $(DEV) ## format, and repair what the linter can
 	@$(RUN) -m ruff format $(wildcard $(CODE)); $(RUN) -m ruff check --fix $(wildcard $(CODE))
 
 bench: $(DEV) machine-test ## measure what the README claims, each beside its floor
+	@$(RUN) -m pip install -q -r requirements/bench.txt || echo "no Frida: its rows will say so"
 	@for file in bench/bench_*.py; do $(RUN) $$file || exit 1; done
 
 coverage: $(DEV) ## how many functions of Debian's files can be traced; writes docs/coverage.md
 	@$(RUN) bench/coverage.py
 
-promises: $(DEV) machine-test ## every promise at full count; writes docs/promises.log
-	@$(RUN) -m tests.promises --full
+promises: $(DEV) machine-test ## every promise at full count, two at a time; writes docs/promises.log
+	@$(RUN) -m tests.promises --full --jobs 2
 
-chaos: $(DEV) machine-test ## anything together, all accounted: SEED=7 SECONDS=600
-	@$(RUN) -m tests.chaos $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),300)
+chaos: $(DEV) machine-test ## anything together, all accounted: SEED=7 SECONDS=600 TOGETHER=1 (several controllers)
+	@$(RUN) -m tests.chaos$(if $(TOGETHER),_together) $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),300)
 
 size: ## lines by layer and file
 	@$(PYTHON) tools/size.py

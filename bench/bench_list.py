@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench_isolation import Unavailable, _open_uprobe, frida
+from bench_isolation import Unavailable, _open_uprobe, frida, other_names
 from fentry.dispatch.ops import Callback, Ops
 from fentry.session import Options, Session
 from support import (
@@ -35,11 +35,6 @@ UPROBES, FRIDA = "kernel uprobes, count", "Frida, CModule onEnter, counting"
 BUFFER_BYTES = 4 << 20  # 8 records of 24 bytes for each call of a round
 
 Case = Callable[[], float]
-
-
-def other_names(count: int) -> list[str]:
-    """Names of `count` functions of calls.c, built with -DMANY, that are not measured."""
-    return [f"other_{'abcdefgh'[n // 64]}{n // 8 % 8}{n % 8}" for n in range(count)]
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Which functions of Debian's own files can be traced: python bench/coverage.py [FILE ...]
 
-Writes docs/coverage.md, or with FILEs prints their rows. A function is an address that a symbol
-(STT_FUNC, STT_GNU_IFUNC) or a frame description names; debug files are not looked for.
+Writes docs/coverage.md, or with FILEs prints their rows. Counted is every address that a symbol
+(STT_FUNC, STT_GNU_IFUNC) or a frame description names, but for those of linkage tables; debug files
+are not looked for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fentry.sites.find import analyse
 from fentry.sites.site import Reason
@@ -28,16 +30,18 @@ FILES = (
     "/usr/bin/sqlite3", "/usr/bin/python3.11",
 )  # fmt: skip
 COLUMNS = (
-    "file", "functions", "parts of others", "traceable", "of all", "without parts", "refused for",
-    "analysis, s",
+    "file", "all", "traceable", "of all", "functions", "traceable", "of functions", "parts",
+    "traceable", "refused: functions", "refused: parts", "analysis, s",
 )  # fmt: skip
+INSIDE = "inside another"
 HEAD = """# Coverage
 
-Of each file of Debian's packages, stripped as they are: how many functions can be traced, and why
-the others cannot. A function is every address that a symbol or a frame description (`.eh_frame`)
-names. Parts of other functions (`.cold`) are entered by jumps in the middle of a call: there
-is nothing to trace, and they are never patched. [design/sites.md](design/sites.md) says how each
-is decided.
+Of each file of Debian's packages, stripped as they are: how many functions and parts of functions
+can be traced, and why the others cannot. **All** is every address that a symbol of a function or a
+frame description (`.eh_frame`) names, each once; left out are the one or two descriptions of whole
+tables of linkage stubs (`.plt`). **Parts** (`.cold`) are pieces of functions that jumps enter in
+the middle of a call: they are traced if asked for (`part:WORD`). A description that begins inside a
+symbol's range is counted as refused. [design/sites.md](design/sites.md) says how each is decided.
 
 `make coverage` writes this page; `fentry list FILE --count` counts any other file.
 """
@@ -63,21 +67,44 @@ def row(name: str) -> list[str]:
     path = find(name)
     if not path:
         return [name, *["not installed"] * (len(COLUMNS) - 1)]
-    begun = time.perf_counter()
-    found = analyse(ElfImage.open(path))
-    seconds = time.perf_counter() - begun
-    total, traceable = len(found.sites), int(found.traceable.sum())
-    parts = int(np.sum(found.sites["reason"] == Reason.COLD))
-    reasons = ", ".join(
-        f"{WORDS.get(reason, reason.name.lower())} {count}"
-        for reason, count in found.counts().items()
-        if reason is not Reason.COLD
-    )
+    begun = time.process_time()
+    image = ElfImage.open(path)
+    found = analyse(image)
+    seconds = time.process_time() - begun
+    parts, traceable = found.sites["part"], found.traceable
+    inside = _inside_others(image)
+    total = len(found.sites) + inside
     return [
-        f"{os.path.basename(path)} {version(path)}", f"{total:,}", f"{parts:,}", f"{traceable:,}",
-        f"{100 * traceable / total:.2f} %", f"{100 * traceable / (total - parts):.2f} %",
-        reasons, f"{seconds:.2f}",
+        f"{os.path.basename(path)} {version(path)}",
+        f"{total:,}", *_share(int(traceable.sum()), total),
+        f"{int((~parts).sum()):,}", *_share(int((traceable & ~parts).sum()), int((~parts).sum())),
+        f"{int(parts.sum()):,}", f"{int((traceable & parts).sum()):,}",
+        _reasons(found.sites, ~parts & ~traceable, inside),
+        _reasons(found.sites, parts & ~traceable), f"{seconds:.2f}",
     ]  # fmt: skip
+
+
+def _share(count: int, total: int) -> tuple[str, str]:
+    return f"{count:,}", f"{100 * count / total:.2f} %"
+
+
+def _inside_others(image: ElfImage) -> int:
+    # Frame descriptions that begin inside of a symbol's range, and not in a linkage table.
+    starts = np.setdiff1d(image.frames["start"], image.functions.rows["vaddr"])
+    for section in image.sections:
+        if section.name.startswith((".plt", ".iplt")):
+            starts = starts[(starts < section.vaddr) | (starts >= section.vaddr + section.size)]
+    return len(starts)
+
+
+def _reasons(sites: NDArray[np.void], which: NDArray[np.bool_], inside: int = 0) -> str:
+    values, numbers = np.unique(sites["reason"][which], return_counts=True)
+    counts = {WORDS.get(Reason(int(v)), Reason(int(v)).name.lower()): int(n)
+              for v, n in zip(values, numbers, strict=True)}  # fmt: skip
+    if inside:
+        counts[INSIDE] = inside
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{word} {count}" for word, count in ordered)
 
 
 def version(path: str) -> str:

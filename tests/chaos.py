@@ -22,6 +22,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +37,7 @@ from tests.support import tracing
 from tests.support.build import build
 from tests.support.process import Target, start
 from tests.support.state import diff, snapshot
-from tests.support.unprivileged import Account
+from tests.support.unprivileged import Account, accounts
 
 BUILDS = (
     ("gcc", ("-O2",)), ("gcc", ("-O0",)), ("gcc", ("-O3", "-fcf-protection")),
@@ -124,7 +125,7 @@ def _one_program(
                 target.hold(GATE_S)
                 after = snapshot(target.pid)
                 left = diff(before, after, ignore=("maps",))  # it allocates as it goes
-                left = [line for line in left if not _is_of_ended_thread(line)]
+                left = [line for line in left if not is_of_ended_thread(line)]
                 left += [name for name in after.maps.values() if "memfd:fentry" in name]
                 assert not left, left
                 target.go()
@@ -134,7 +135,8 @@ def _one_program(
     assert end.is_well, (end.code, end.err)
 
 
-def _is_of_ended_thread(line: str) -> bool:
+def is_of_ended_thread(line: str) -> bool:
+    """Whether a difference between two snapshots is that of a thread which has ended."""
     # Joined threads are there for a moment more.
     return line.startswith("threads: ") and "absent" in line
 
@@ -210,8 +212,8 @@ class _Controller:
         kept = [ops for ops in session.ops.values() if ops.instance == steady.number]
         kept = [ops for ops in kept if ops.callback is Callback.RECORD] + counting[:1]
         steady.tracing_on = True
-        _drain(steady)
-        made, reached = self._target.counters(), _reached(steady)
+        drain(steady)
+        made, reached = self._target.counters(), reached_of(steady)
         counts = {ops.id: tracing.counted(session, ops) for ops in counting[:1]}
         self._target.go()
         end = time.monotonic() + draw.uniform(*WINDOW_S)
@@ -244,9 +246,9 @@ class _Controller:
                 )
                 total += made[name]
         recording = [ops for ops in kept if ops.callback is Callback.RECORD]
-        _drain(steady)
+        drain(steady)
         wanted = sum(made[name] for ops in recording for name in self._functions(ops))
-        found_total = _reached(steady) - reached
+        found_total = reached_of(steady) - reached
         assert found_total == wanted, (
             f"instance {steady.name!r}: {found_total} recorded or dropped, made {wanted}, "
             f"by {[ops.text for ops in recording]}; {' '.join(self._actions)}; of {steady.number}: "
@@ -277,7 +279,7 @@ class _Controller:
         elif what == "filter":
             session.set_filter(draw.choice(loose), *self._words())
         elif what == "consume":
-            _drain(session.instance("one"))
+            drain(session.instance("one"))
         elif what == "stop":
             with session.target.stopped():
                 pass
@@ -306,30 +308,29 @@ class _Controller:
                 return wanted, notrace
 
 
-def _drain(instance: Instance) -> None:
+def drain(instance: Instance) -> None:
+    """Take what its ring has."""
     for _ in instance.consume():
         pass
 
 
-def _reached(instance: Instance) -> int:
-    # All calls that ever reached its ring, read or not.
+def reached_of(instance: Instance) -> int:
+    """All calls that ever reached its ring, read or not."""
     stats = instance.stats
     return stats.total if stats is not None else 0
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def command(run: Callable[[int, float, Account], object]) -> None:
+    """The command line of a chaos: what `run(seed, seconds, account)` has found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos, or tests.chaos_together")
     parser.add_argument("--seed", type=int, default=int(np.random.default_rng().integers(1 << 30)))
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--unprivileged", action="store_true", help="as another user, where root")
     wanted = parser.parse_args()
-    from tests.support.unprivileged import accounts
-
     account = accounts()[-1 if wanted.unprivileged else 0]
     print(f"chaos: seed {wanted.seed}, {wanted.seconds:g} s as {account.name}", flush=True)
-    print(f"chaos: {run(wanted.seed, wanted.seconds, account)}")
+    print(f"chaos: pid {os.getpid()}; {run(wanted.seed, wanted.seconds, account)}")
 
 
 if __name__ == "__main__":
-    main()
+    command(run)

@@ -27,6 +27,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tracefs",),
     ("cli",),
 )
+# What a session consists of (docs/design/session.md), lowest first.
+SESSION = (
+    "options", "place", "known", "attaching", "memory", "transaction", "adopting", "changes",
+    "leaving", "life", "session", "__init__",
+)  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 TOP = len(LAYERS)  # fentry/__init__.py and fentry/__main__.py may import everything
 ROOT_FILES = {"__init__", "__main__"}
@@ -40,11 +45,14 @@ WRITERS = {
     "dispatch/apply.py": "trampolines and pads, in arenas of the region",
     "dispatch/writes.py": "the calls in pads",
     "dispatch/natives.py": "C functions, in an arena, and their data, in segments of the region",
-    "session.py": "the control page of the region",
+    "dispatch/counters.py": "where counters are, in the pages of the region",
     "instance.py": "the room of its ring, in the control page",
 }
 # Files outside process/ that may use ctypes, because they touch no other process.
-OWN_PROCESS_ONLY = {"ring/clock.py": "runs rdtsc in the controller"}
+OWN_PROCESS_ONLY = {
+    "ring/clock.py": "runs rdtsc in the controller",
+    "symbols/cxx.py": "calls the C++ library in a child",
+}
 
 
 def sources() -> list[Path]:
@@ -147,6 +155,14 @@ def test_imports_point_down(path: Path) -> None:
     assert faults_of_imports(layer, ast.parse(path.read_text())) == []
 
 
+@pytest.mark.parametrize("path", sorted((SOURCE / "session").glob("*.py")), ids=name_of)
+def test_parts_of_a_session_know_only_those_below(path: Path) -> None:
+    below = SESSION[: SESSION.index(path.stem)]
+    modules = {module for _, module in imported_modules(ast.parse(path.read_text()))}
+    parts = {one for one in modules if one.startswith("fentry.session")}
+    assert parts <= {f"fentry.session.{name}" for name in below}
+
+
 def test_only_process_touches_another_process() -> None:
     faults = {
         name_of(path): found
@@ -237,3 +253,26 @@ def test_ctypes_and_process_memory_are_seen_and_documentation_is_not() -> None:
 def test_writes_to_a_target_are_seen_however_the_memory_is_reached() -> None:
     tree = ast.parse("memory.write(1, b'')\nself._memory.write_u64(1, 2)\nfile.write(b'')\n")
     assert writes_to_memory(tree) == [1, 2]
+
+
+def test_no_file_imports_what_imports_it() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in sources():
+        own = f"fentry.{name_of(path).removesuffix('.py').replace('/', '.')}"
+        graph[own] = {module for _, module in imported_modules(ast.parse(path.read_text()))}
+    begun, done = list[str](), set[str]()
+
+    def circle_from(name: str) -> list[str]:
+        if name in begun:
+            return begun[begun.index(name) :]
+        if name in done or name not in graph:
+            return []
+        begun.append(name)
+        for other in sorted(graph[name]):
+            if found := circle_from(other):
+                return found
+        begun.pop()
+        done.add(name)
+        return []
+
+    assert [circle for name in graph if (circle := circle_from(name))] == []

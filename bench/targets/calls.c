@@ -34,7 +34,8 @@ char floor_buffer[16 * SLOTS] __attribute__((aligned(4096)));
 uint64_t floor_head, floor_counter;
 
 long call_trampoline(long), call_rdtsc(long), call_store(long), call_floor(long),
-    call_stream(long), call_inc(long), call_lock_inc(long);
+    call_stream(long), call_inc(long), call_lock_inc(long), call_padded(long),
+    call_saved(long);
 long loop_calls(long (*function)(long), long n);
 
 // The floors: the same function at whose entry a call of five bytes goes to a hand-written stub.
@@ -44,6 +45,11 @@ __asm__(
     ".macro hooked name stub\n"
     ".p2align 6\n.globl \\name\n.type \\name, @function\n\\name:\n"
     "  call \\stub\n  lea 7(%rdi,%rdi,2), %rax\n  ret\n.size \\name, .-\\name\n.endm\n"
+    ".macro padded name stub\n"
+    ".p2align 6\n.globl \\name\n.type \\name, @function\n\\name:\n"
+    "  jmp \\name\\()_pad\n\\name\\()_back:\n  lea 7(%rdi,%rdi,2), %rax\n  ret\n"
+    ".size \\name, .-\\name\n"
+    ".p2align 6\n\\name\\()_pad: call \\stub\n  jmp \\name\\()_back\n.endm\n"
     "hooked call_trampoline stub_empty\n"
     "hooked call_rdtsc stub_rdtsc\n"
     "hooked call_store stub_store\n"
@@ -51,6 +57,11 @@ __asm__(
     "hooked call_stream stub_stream\n"
     "hooked call_inc stub_inc\n"
     "hooked call_lock_inc stub_lock_inc\n"
+    "padded call_padded stub_empty\n"
+    "padded call_saved stub_saved\n"
+    ".p2align 6\nstub_saved:\n"
+    "  push %rax\n  push %rcx\n  lahf\n  seto %al\n  push %rax\n"
+    "  pop %rax\n  add $0x7f, %al\n  sahf\n  pop %rcx\n  pop %rax\n  ret\n"
     ".p2align 6\nstub_empty: ret\n"
     ".p2align 6\nstub_rdtsc: rdtsc\n  ret\n"
     ".p2align 6\nstub_store:\n"
@@ -76,7 +87,7 @@ static const struct { const char *name; long (*call)(long); } table[] = {
     ROW(nop_untraced), ROW(nop_record), ROW(nop_count), ROW(nop_both), ROW(nop_full),
     ROW(plain_untraced), ROW(plain_record), ROW(plain_count), ROW(plain_both), ROW(plain_full),
     ROW(call_trampoline), ROW(call_rdtsc), ROW(call_store), ROW(call_floor), ROW(call_stream),
-    ROW(call_inc), ROW(call_lock_inc), ROW(other_00), ROW(other_77),
+    ROW(call_inc), ROW(call_lock_inc), ROW(call_padded), ROW(call_saved), ROW(other_00), ROW(other_77),
 };
 
 static uint64_t now_ns(void)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fentry.dispatch.threads import ThreadFilter
     from fentry.instance import Instance
     from fentry.session import Options, Session, adopt, attach, run
+    from fentry.trampolines.direct import DirectCode
     from fentry.trampolines.native import CFunction
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CFunction",
     "Callback",
+    "DirectCode",
     "FentryError",
     "Flags",
     "Instance",
@@ -52,6 +54,7 @@ __all__ = [
 _HOMES = {
     "CFunction": "fentry.trampolines.native",
     "Callback": "fentry.dispatch.ops",
+    "DirectCode": "fentry.trampolines.direct",
     "Flags": "fentry.dispatch.ops",
     "Instance": "fentry.instance",
     "Ops": "fentry.dispatch.ops",

@@ -74,9 +74,11 @@ class SymbolNotFound(FentryError, LookupError):
 
 
 class LockError(FentryError, BlockingIOError):
-    """Another controller is changing this target just now, or holds it."""
+    """Another controller is changing this target just now, or holds it: `holder` is the process
+    that has its threads, 0 if none has."""
 
     exit_code = 6
+    holder = 0
 
 
 class StopTimeout(FentryError, TimeoutError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
-from fentry.dispatch.detach import region_is_unused
+from fentry.dispatch.controllers import record_body
 from fentry.dispatch.ops import Ops
 from fentry.errors import BadInput, RegionError, StopTimeout
 from fentry.process.shared import SharedMemory
@@ -20,8 +20,10 @@ from fentry.region import layout as region_layout
 from fentry.region.layout import Kind
 from fentry.region.region import Region, Segment
 from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
+from fentry.ring.layout import CLOCK_NAMES
 from fentry.ring.reader import Batch, Reader, Stats
-from fentry.trampolines.body import RecordBody
+from fentry.trampolines.body import RecordBody, Traits
+from fentry.trampolines.counter import has_sections
 
 TOP = 0
 LONGEST_NAME = 24  # bytes, in the row of its ring
@@ -33,20 +35,27 @@ class Host(Protocol):
     """What an instance needs of its session."""
 
     target: Target
-    region: Region
     ops: dict[int, Ops]
+
+    @property
+    def region(self) -> Region: ...
 
     def register(self, ops: Ops) -> Ops: ...
 
     def unregister(self, ops: Ops) -> None: ...
 
-    def owned(self) -> AbstractContextManager[Halt]: ...
+    def owned(self, *, current: bool = True) -> AbstractContextManager[Halt]: ...
+
+    def has_writers(self) -> bool: ...
+
+    def nobody_writes(self) -> bool: ...
 
 
 class Instance:
     """Number, name and geometry of one ring; the ring is mapped when the first ops records.
 
-    Made by Session.instance(); `name` is "" for the top one.
+    Made by Session.instance(); `name` is "" for the top one. No two of all controllers have the
+    same `number`.
     """
 
     def __init__(self, host: Host, number: int, name: str, geometry: Geometry) -> None:
@@ -86,8 +95,13 @@ class Instance:
     def tracing_on(self, on: bool) -> None:
         self._is_on = on
         if self._ring is not None:
-            with self._host.owned() as halt:
+            with self._host.owned(current=False) as halt:
                 self._write_room(halt)
+
+    def switch_on(self, halt: Halt) -> None:
+        """Record again, after a detach that its controller did not live to finish."""
+        self._is_on = True
+        self._write_room(halt)
 
     def consume(self, *, final: bool = False) -> Iterator[Batch]:
         """Records committed up to now, by CPU and position; each is given once.
@@ -111,6 +125,11 @@ class Instance:
         return self._reader.fill() if self._reader is not None else 0.0
 
     @property
+    def clock(self) -> str:
+        """What its records are dated by: "tsc" or "percpu-counter"."""
+        return CLOCK_NAMES[self.geometry.clock]
+
+    @property
     def ring(self) -> Geometry:
         """The geometry of its ring. Raises BadInput while no ops records."""
         if self._ring is None:
@@ -126,18 +145,25 @@ class Instance:
 
     def make_ring(
         self,
-        add: Callable[[Kind, int, int], tuple[Segment, SharedMemory]],
+        add: Callable[
+            [Kind, int, int, Callable[[Halt, Segment], None]], tuple[Segment, SharedMemory]
+        ],
         check: Callable[[int], None],
+        traits: Traits,
     ) -> None:
-        """Map the ring if it is not there. `add` maps a shared segment of (kind, bytes, instance);
-        `check` raises BadInput when the machine has not so many bytes."""
+        """Map the ring if it is not there. `add` maps a shared segment of (kind, bytes, instance)
+        and calls its fourth argument, in one stop; `check` raises BadInput when the machine has not
+        so many bytes. Without rseq in the target the per-CPU counter is one that is incremented
+        with a lock prefix."""
         if self._ring is not None:
             return
+        if not has_sections(traits):
+            self.geometry = self.geometry.locked()
         check(self.geometry.segment_bytes)
-        self._segment, memory = add(Kind.RING, self.geometry.segment_bytes, self.number)
+        self._segment, memory = add(
+            Kind.RING, self.geometry.segment_bytes, self.number, self._write_first_room
+        )
         self._host.region.set_name(self._segment, self.name)
-        with self._host.owned() as halt:
-            self._write_room(halt)
         ring = RingBuffer(memory, self.geometry)
         ring.populate()
         ring.format(self._segment.address, self._room)  # the last: before, nobody takes it over
@@ -162,22 +188,15 @@ class Instance:
     def body(self) -> RecordBody:
         """What a trampoline does for an ops that records here."""
         assert self._segment is not None and self._ring is not None
-        g = self._ring.geometry
-        return RecordBody(
-            lines=self._segment.address + g.cpu_lines_offset,
-            records=self._segment.address + g.records_offset,
-            tail=g.tails_offset - g.cpu_lines_offset,
-            room=self._room,
-            cpu_bytes=g.cpu_bytes,
-            capacity=g.capacity,
-            record_bytes=g.record_bytes,
-        )
+        return record_body(self._host.region, self._segment, self._ring.geometry)
 
     @property
     def _room(self) -> int:
-        # Where in the target its room is: 0 there stops recording, as in a forked child.
-        control = int(self._host.region.registry.header["control_address"])
-        return control + region_layout.room_offset(self.number)
+        # Where in the target its room is: 0 there stops recording, as in a silent child.
+        return self._host.region.switches + region_layout.room_offset(self.number)
+
+    def _write_first_room(self, halt: Halt, _: Segment) -> None:
+        self._write_room(halt)
 
     def _write_room(self, halt: Halt) -> None:
         room = self.geometry.room if self._is_on else 0
@@ -187,16 +206,16 @@ class Instance:
         # A handler may have left a trampoline by longjmp: its slot is never committed. When it
         # holds back others for long, prove that nobody is in our code and go on behind it.
         assert self._reader is not None
-        target = self._host.target
         if not self._reader.held_back():
             self._held_since = 0.0
             return
         now = time.monotonic()
         self._held_since = self._held_since or now
-        if now - self._held_since < _HELD_BACK_S or not target.is_alive():
+        if now - self._held_since < _HELD_BACK_S or not self._host.has_writers():
             return
         self._held_since = 0.0
+        heads = self._reader.heads()  # whoever has a place before these is now proved to be away
         # A stop that would be too long: it is tried again later, and nothing is lost meanwhile.
-        with suppress(StopTimeout), target.stopped() as halt:
-            if region_is_unused(halt, self._host.region):
-                self._reader.resolve()  # before a new call can fill the place
+        with suppress(StopTimeout):
+            if self._host.nobody_writes():
+                self._reader.resolve(heads)

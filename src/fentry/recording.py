@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fentry import __version__
+from fentry.dispatch.followed import FORK
 from fentry.dispatch.ops import Ops
 from fentry.errors import (
     FentryError,
@@ -29,7 +30,7 @@ from fentry.formats.tracefile import Module as TraceModule
 from fentry.process.proc import list_tids, read_status, thread_name
 from fentry.ring.buffer import Geometry
 from fentry.ring.clock import sample
-from fentry.ring.layout import MODE_DISCARD, RECORD24
+from fentry.ring.layout import CLOCK_NAMES, CLOCK_TSC, MODE_DISCARD, RECORD24, TID_MASK
 from fentry.ring.reader import Batch
 from fentry.session import Session
 from fentry.symbols.module import Module
@@ -67,6 +68,8 @@ class Summary:
     parked_bytes: int = 0
     foreign: tuple[int, ...] = ()
     unmatched: tuple[str, ...] = ()
+    never_loaded: tuple[str, ...] = ()
+    goes_on: bool = False
 
     @property
     def calls(self) -> int:
@@ -82,9 +85,11 @@ def meta_of(session: Session, ops: Ops, ring: Geometry) -> TraceMeta:
         exe = session.functions.modules[0].path if session.functions.modules else ""
     uname = platform.uname()
     return TraceMeta(
+        clock=CLOCK_NAMES[ring.clock],
         record_bytes=ring.record_bytes,
         capacity=ring.capacity,
         nr_cpus=session.nr_cpus,
+        stray_cpu=ring.stray_cpu,
         fentry_version=__version__,
         command_line=tuple(session.command.split()),
         pid=session.pid,
@@ -100,7 +105,8 @@ class Recording:
     """Moves what a session records into a trace file.
 
     Use as a context manager; leaving it detaches, reads the rest and completes the file.
-    `clock` are moments before: a trace that is cut off soon has a clock by them.
+    `clock` are moments before: a trace that is cut off soon has a clock by them. None are sampled
+    where records have no time.
     """
 
     def __init__(
@@ -116,9 +122,13 @@ class Recording:
         self._overwrites = ring.mode != MODE_DISCARD
         self._has_parents = ring.record_bytes == RECORD24.itemsize
         self._writer = TraceWriter(path, meta_of(session, ops, ring))
+        self._has_time = ring.clock == CLOCK_TSC
         self._clock = list(clock)
-        self._pidfd = session.pidfd
-        self._seen: set[tuple[int, str]] = set()
+        self._seen: dict[int, str] = {}  # the last name of each thread
+        self._named: set[int] = set()
+        self._comm = b""
+        follows = session.followed is not None
+        self._tids = np.zeros(TID_MASK + 1, np.bool_) if follows else None
         self._keys_written = 0
         self._next_chores = 0.0
         self._chores_s = _FIRST_CHORES_S
@@ -162,7 +172,6 @@ class Recording:
 
         `wakeup` is a descriptor that becomes readable when `stopped` may have changed.
         """
-        waiting = [fd for fd in (self._pidfd, wakeup) if fd >= 0]
         self._chores()
         while True:
             now = time.monotonic()
@@ -174,6 +183,7 @@ class Recording:
             if now >= self._next_modules:
                 self._follow_modules()
             self.session.follow_threads()
+            self._follow_forks()
             self.summary.why_ended = self._why_end(until, now, stopped)
             if self.summary.why_ended:
                 return
@@ -182,6 +192,7 @@ class Recording:
             pause_s = _LONGEST_LOOK_S if self._overwrites else self._look_s
             if until is not None:
                 pause_s = min(pause_s, max(0.0, until - now))
+            waiting = [fd for fd in (*self.session.wakeups, wakeup) if fd >= 0]
             select.select(waiting, [], [], pause_s)
 
     def _is_due(self, now: float) -> bool:
@@ -212,6 +223,20 @@ class Recording:
     def _write_batch(self, batch: Batch) -> None:
         records = np.ascontiguousarray(batch.records)
         self._writer.write_records(batch.cpu, batch.first, records.view(np.uint8).data)
+        if self._tids is not None:
+            self._tids[records["word"] & np.uint32(TID_MASK)] = True
+
+    def _follow_forks(self) -> None:
+        # Children record by themselves: here is only noted who they are.
+        if self.session.followed is None:
+            return
+        self.session.follow_forks()
+        for news in self.session.followed.take_news():
+            self._writer.write_event(
+                news.kind, news.at_ns, pid=news.pid, parent=news.parent, name=news.name
+            )
+            if news.kind == FORK:
+                self._name_threads(news.pid)
 
     def _follow_modules(self) -> None:
         # What was loaded is traced from here on; the event says since when it may have run.
@@ -244,8 +269,9 @@ class Recording:
     def _chores(self) -> None:
         self._next_chores = time.monotonic() + self._chores_s
         self._chores_s = min(2 * self._chores_s, _CHORES_S)
-        self._writer.write_clock([*self._clock, ClockPair(*sample())])
-        self._clock.clear()
+        if self._has_time:
+            self._writer.write_clock([*self._clock, ClockPair(*sample())])
+            self._clock.clear()
         self._write_keys()
         self._write_tasks()
         self._write_losses()
@@ -257,22 +283,41 @@ class Recording:
             self._keys_written = len(keys)
 
     def _write_tasks(self) -> None:
+        session = self.session
+        if session.followed is None:
+            self._name_threads(session.pid)
+            return
+        for pid in [*([session.pid] if session.has_process() else []), *session.followed.living]:
+            self._name_threads(pid)
+
+    def _name_threads(self, pid: int) -> None:
         now = time.monotonic_ns()
         fresh = []
-        for tid in list_tids(self.session.pid):
-            name = thread_name(self.session.pid, tid)
-            if name and (tid, name) not in self._seen:
-                self._seen.add((tid, name))
-                fresh.append(Task(self._own_tid(tid), name.encode(), now))
+        for tid in list_tids(pid):
+            name = thread_name(pid, tid)
+            if name and self._seen.get(tid) != name:
+                self._seen[tid] = name
+                fresh.append(Task(self._own_tid(pid, tid), name.encode(), now))
         if fresh:
+            self._comm = self._comm or fresh[0].comm
+            self._named.update(task.tid for task in fresh)
             self._writer.write_tasks(fresh)
 
-    def _own_tid(self, tid: int) -> int:
+    def _own_tid(self, pid: int, tid: int) -> int:
         # As records carry it: in the pid namespace of the target.
         try:
-            return read_status(self.session.pid, tid).ns_pid
+            return read_status(pid, tid).ns_pid
         except TargetGone:
             return tid
+
+    def _name_unseen(self) -> None:
+        # Children that were gone before anybody looked: a fork keeps the name.
+        if self._tids is None:
+            return
+        now = time.monotonic_ns()
+        unseen = set(np.flatnonzero(self._tids).tolist()) - self._named - {0}
+        if unseen and self._comm:
+            self._writer.write_tasks([Task(tid, self._comm, now) for tid in sorted(unseen)])
 
     def _write_losses(self) -> None:
         stats = self.session.stats
@@ -320,7 +365,7 @@ class Recording:
 
     def _detach(self) -> FentryError | None:
         try:
-            self.session.detach()
+            self.session.leave()
         except TargetGone:
             self.summary.why_ended = self.summary.why_ended or "the process ended"
         except FentryError as error:
@@ -339,17 +384,19 @@ class Recording:
         return None
 
     def _write_rest(self) -> None:
-        for batch in self.session.consume(final=True):
+        for batch in self.session.consume(final=not self.session.goes_on):
             self._write_batch(batch)
         while self._name_some():
             continue
         self._chores()
+        self._follow_forks()
+        self._name_unseen()
         for duration in self.session.target.stop_durations_ns:
             self._writer.write_event("stop", time.monotonic_ns(), duration_ns=duration)
 
     def _count_unwritten(self) -> None:
         # What is left in the ring when the file could not take it.
-        for batch in self.session.consume(final=True):
+        for batch in self.session.consume(final=not self.session.goes_on):
             self.summary.unwritten += len(batch.records)
 
     def _complete_summary(self) -> None:
@@ -360,6 +407,8 @@ class Recording:
             summary.overrun = int(stats.overrun.sum())
             summary.incomplete = int(stats.incomplete.sum())
         summary.stops_ns = list(self.session.target.stop_durations_ns)
+        summary.goes_on = self.session.goes_on
         summary.parked_bytes = self.session.parked_bytes
         summary.foreign = self.session.foreign
         summary.unmatched = tuple(self.session.unmatched_names(self._ops))
+        summary.never_loaded = tuple(self.session.not_loaded(self._ops, ever=True))

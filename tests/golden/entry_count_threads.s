@@ -11,21 +11,21 @@
   0027  32 04 11                       xor     al, [rcx + rdx]
   002a  84 e0                          test    al, ah
   002c  74 4a                          je      counted0
-  002e  48 8b 44 24 20                 mov     rax, [rsp + 0x20]
-  0033  8b 40 f3                       mov     eax, [rax - 0xd]
 restart0:
-  0036  48 8d 0d 83 00 00 00           lea     rcx, [rel section0]
-  003d  64 48 89 0c 25 28 09 00 00     mov     [fs:0x928], rcx
+  002e  48 8d 0d 8b 00 00 00           lea     rcx, [rel section0]
+  0035  64 48 89 0c 25 28 09 00 00     mov     [fs:0x928], rcx
 begin0:
-  0046  64 48 63 0c 25 24 09 00 00     movsxd  rcx, [fs:0x924]
-  004f  f3 0f c7 fa                    rdpid   rdx
-  0053  81 e2 ff 0f 00 00              and     edx, 0xfff
-  0059  39 ca                          cmp     edx, ecx
-  005b  75 23                          jne     slow0
-  005d  48 ba 80 02 00 00 00 7e 00 00  mov     rdx, 0x7e0000000280
-  0067  48 8b 0c ca                    mov     rcx, [rdx + rcx * 8]
-  006b  48 85 c9                       test    rcx, rcx
-  006e  74 10                          je      slow0
+  003e  64 48 63 04 25 24 09 00 00     movsxd  rax, [fs:0x924]
+  0047  f3 0f c7 f9                    rdpid   rcx
+  004b  81 e1 ff 0f 00 00              and     ecx, 0xfff
+  0051  39 c8                          cmp     eax, ecx
+  0053  75 2b                          jne     slow0
+  0055  48 b9 80 02 00 00 00 7e 00 00  mov     rcx, 0x7e0000000280
+  005f  48 8b 0c c1                    mov     rcx, [rcx + rax * 8]
+  0063  48 85 c9                       test    rcx, rcx
+  0066  74 18                          je      slow0
+  0068  48 8b 44 24 20                 mov     rax, [rsp + 0x20]
+  006d  8b 40 f3                       mov     eax, [rax - 0xd]
   0070  48 ff 84 c1 00 10 00 00        inc     qword [rcx + rax * 8 + 0x1000]
 end0:
 counted0:
@@ -42,22 +42,13 @@ slow0:
   008d  48 85 c9                       test    rcx, rcx
   0090  74 e6                          je      counted0
   0092  48 b9 00 00 80 00 00 7f 00 00  mov     rcx, 0x7f0000800000
-  009c  f0 48 ff 84 c1 00 10 00 00     lock inc qword [rcx + rax * 8 + 0x1000]
-  00a5  eb d1                          jmp     counted0
-  00a7  53 30 05 53                    dd 0x53053053
+  009c  48 8b 44 24 20                 mov     rax, [rsp + 0x20]
+  00a1  8b 40 f3                       mov     eax, [rax - 0xd]
+  00a4  f0 48 ff 84 c1 00 10 00 00     lock inc qword [rcx + rax * 8 + 0x1000]
+  00ad  eb c9                          jmp     counted0
+  00af  53 30 05 53                    dd 0x53053053
 abort0:
-  00ab  eb 89                          jmp     restart0
-  00ad  cc                             int3
-  00ae  cc                             int3
-  00af  cc                             int3
-  00b0  cc                             int3
-  00b1  cc                             int3
-  00b2  cc                             int3
-  00b3  cc                             int3
-  00b4  cc                             int3
-  00b5  cc                             int3
-  00b6  cc                             int3
-  00b7  cc                             int3
+  00b3  e9 76 ff ff ff                 jmp     restart0
   00b8  cc                             int3
   00b9  cc                             int3
   00ba  cc                             int3
@@ -68,6 +59,6 @@ abort0:
   00bf  cc                             int3
 section0:
   00c0  00 00 00 00 00 00 00 00        dq 0x0
-  00c8  46 00 00 00 10 7f 00 00        dq begin0
-  00d0  32 00 00 00 00 00 00 00        dq 0x32
-  00d8  ab 00 00 00 10 7f 00 00        dq abort0
+  00c8  3e 00 00 00 10 7f 00 00        dq begin0
+  00d0  3a 00 00 00 00 00 00 00        dq 0x3a
+  00d8  b3 00 00 00 10 7f 00 00        dq abort0

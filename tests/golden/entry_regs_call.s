@@ -61,36 +61,39 @@
   0131  48 c7 84 24 88 00 00 00 33 00 00 00 mov     qword [rsp + 0x88], 0x33
   013d  48 8b 84 24 38 01 00 00        mov     rax, [rsp + 0x138]
   0145  48 89 84 24 90 00 00 00        mov     [rsp + 0x90], rax
-  014d  48 8d 84 24 48 01 00 00        lea     rax, [rsp + 0x148]
-  0155  48 89 84 24 98 00 00 00        mov     [rsp + 0x98], rax
-  015d  48 c7 84 24 a0 00 00 00 2b 00 00 00 mov     qword [rsp + 0xa0], 0x2b
-  0169  48 c7 84 24 a8 00 00 00 00 00 00 00 mov     qword [rsp + 0xa8], 0
-  0175  48 8b bc 24 b0 00 00 00        mov     rdi, [rsp + 0xb0]
-  017d  48 8b b4 24 48 01 00 00        mov     rsi, [rsp + 0x148]
-  0185  48 ba 00 00 20 00 00 7e 00 00  mov     rdx, 0x7e0000200000
-  018f  48 89 e1                       mov     rcx, rsp
-  0192  48 b8 00 00 10 00 00 7e 00 00  mov     rax, 0x7e0000100000
-  019c  48 83 e4 f0                    and     rsp, 0xfffffffffffffff0
-  01a0  ff d0                          call    rax
-  01a2  48 8d a5 40 ff ff ff           lea     rsp, [rbp - 0xc0]
-  01a9  48 b8 40 00 20 00 00 7e 00 00  mov     rax, 0x7e0000200040
-  01b3  f0 48 ff 08                    lock dec qword [rax]
+  014d  48 8b 84 24 40 01 00 00        mov     rax, [rsp + 0x140]
+  0155  8b 48 f7                       mov     ecx, [rax - 9]
+  0158  48 8d 84 24 48 01 00 00        lea     rax, [rsp + 0x148]
+  0160  48 01 c8                       add     rax, rcx
+  0163  48 89 84 24 98 00 00 00        mov     [rsp + 0x98], rax
+  016b  48 c7 84 24 a0 00 00 00 2b 00 00 00 mov     qword [rsp + 0xa0], 0x2b
+  0177  48 c7 84 24 a8 00 00 00 00 00 00 00 mov     qword [rsp + 0xa8], 0
+  0183  48 8b bc 24 b0 00 00 00        mov     rdi, [rsp + 0xb0]
+  018b  48 8b b4 24 48 01 00 00        mov     rsi, [rsp + 0x148]
+  0193  48 ba 00 00 20 00 00 7e 00 00  mov     rdx, 0x7e0000200000
+  019d  48 89 e1                       mov     rcx, rsp
+  01a0  48 b8 00 00 10 00 00 7e 00 00  mov     rax, 0x7e0000100000
+  01aa  48 83 e4 f0                    and     rsp, 0xfffffffffffffff0
+  01ae  ff d0                          call    rax
+  01b0  48 8d a5 40 ff ff ff           lea     rsp, [rbp - 0xc0]
+  01b7  48 b8 40 00 20 00 00 7e 00 00  mov     rax, 0x7e0000200040
+  01c1  f0 48 ff 08                    lock dec qword [rax]
 called0:
-  01b7  48 89 ec                       mov     rsp, rbp
-  01ba  41 5f                          pop     r15
-  01bc  41 5e                          pop     r14
-  01be  41 5d                          pop     r13
-  01c0  41 5c                          pop     r12
-  01c2  41 5b                          pop     r11
-  01c4  41 5a                          pop     r10
-  01c6  41 59                          pop     r9
-  01c8  41 58                          pop     r8
-  01ca  5f                             pop     rdi
-  01cb  5e                             pop     rsi
-  01cc  5d                             pop     rbp
-  01cd  5b                             pop     rbx
-  01ce  5a                             pop     rdx
-  01cf  59                             pop     rcx
-  01d0  58                             pop     rax
-  01d1  9d                             popf
-  01d2  c3                             ret
+  01c5  48 89 ec                       mov     rsp, rbp
+  01c8  41 5f                          pop     r15
+  01ca  41 5e                          pop     r14
+  01cc  41 5d                          pop     r13
+  01ce  41 5c                          pop     r12
+  01d0  41 5b                          pop     r11
+  01d2  41 5a                          pop     r10
+  01d4  41 59                          pop     r9
+  01d6  41 58                          pop     r8
+  01d8  5f                             pop     rdi
+  01d9  5e                             pop     rsi
+  01da  5d                             pop     rbp
+  01db  5b                             pop     rbx
+  01dc  5a                             pop     rdx
+  01dd  59                             pop     rcx
+  01de  58                             pop     rax
+  01df  9d                             popf
+  01e0  c3                             ret

@@ -43,7 +43,7 @@
   00aa  48 89 84 24 b0 00 00 00        mov     [rsp + 0xb0], rax
   00b2  f3 48 0f ae c7                 rdfsbase rdi
   00b7  48 85 ff                       test    rdi, rdi
-  00ba  0f 84 1d 03 00 00              je      guard_full0
+  00ba  0f 84 2b 03 00 00              je      guard_full0
   00c0  48 be 15 7c 4a 7f b9 79 37 9e  mov     rsi, 0x9e3779b97f4a7c15
   00ca  48 0f af f7                    imul    rsi, rdi
   00ce  48 c1 ee 38                    shr     rsi, 0x38
@@ -74,9 +74,9 @@ guard_next0:
   011e  48 39 f2                       cmp     rdx, rsi
   0121  73 cd                          jae     guard_look0
   0123  49 83 f9 02                    cmp     r9, 2
-  0127  0f 83 b0 02 00 00              jae     guard_full0
+  0127  0f 83 be 02 00 00              jae     guard_full0
   012d  4d 85 c0                       test    r8, r8
-  0130  0f 84 a7 02 00 00              je      guard_full0
+  0130  0f 84 b5 02 00 00              je      guard_full0
   0136  31 c0                          xor     eax, eax
   0138  49 8b 50 08                    mov     rdx, [r8 + 8]
   013c  48 89 fb                       mov     rbx, rdi
@@ -123,84 +123,87 @@ guard_taken0:
   023a  48 c7 84 24 88 00 00 00 33 00 00 00 mov     qword [rsp + 0x88], 0x33
   0246  48 8b 84 24 b8 04 00 00        mov     rax, [rsp + 0x4b8]
   024e  48 89 84 24 90 00 00 00        mov     [rsp + 0x90], rax
-  0256  48 8d 84 24 c8 04 00 00        lea     rax, [rsp + 0x4c8]
-  025e  48 89 84 24 98 00 00 00        mov     [rsp + 0x98], rax
-  0266  48 c7 84 24 a0 00 00 00 2b 00 00 00 mov     qword [rsp + 0xa0], 0x2b
-  0272  4c 89 a4 24 a8 00 00 00        mov     [rsp + 0xa8], r12
-  027a  48 8b bc 24 b0 00 00 00        mov     rdi, [rsp + 0xb0]
-  0282  48 8b b4 24 c8 04 00 00        mov     rsi, [rsp + 0x4c8]
-  028a  48 ba 00 00 20 00 00 7e 00 00  mov     rdx, 0x7e0000200000
-  0294  48 89 e1                       mov     rcx, rsp
-  0297  48 b8 00 00 10 00 00 7e 00 00  mov     rax, 0x7e0000100000
-  02a1  48 83 e4 f0                    and     rsp, 0xfffffffffffffff0
-  02a5  ff d0                          call    rax
-  02a7  48 8d a5 c0 fb ff ff           lea     rsp, [rbp - 0x440]
-  02ae  48 b8 40 00 20 00 00 7e 00 00  mov     rax, 0x7e0000200040
-  02b8  f0 48 ff 08                    lock dec qword [rax]
-  02bc  48 8b 94 24 b8 00 00 00        mov     rdx, [rsp + 0xb8]
-  02c4  48 39 6a 08                    cmp     [rdx + 8], rbp
-  02c8  75 0f                          jne     guard_gone0
-  02ca  48 c7 42 08 00 00 00 00        mov     qword [rdx + 8], 0
-  02d2  48 c7 02 00 00 00 00           mov     qword [rdx], 0
+  0256  48 8b 84 24 c0 04 00 00        mov     rax, [rsp + 0x4c0]
+  025e  8b 48 f7                       mov     ecx, [rax - 9]
+  0261  48 8d 84 24 c8 04 00 00        lea     rax, [rsp + 0x4c8]
+  0269  48 01 c8                       add     rax, rcx
+  026c  48 89 84 24 98 00 00 00        mov     [rsp + 0x98], rax
+  0274  48 c7 84 24 a0 00 00 00 2b 00 00 00 mov     qword [rsp + 0xa0], 0x2b
+  0280  4c 89 a4 24 a8 00 00 00        mov     [rsp + 0xa8], r12
+  0288  48 8b bc 24 b0 00 00 00        mov     rdi, [rsp + 0xb0]
+  0290  48 8b b4 24 c8 04 00 00        mov     rsi, [rsp + 0x4c8]
+  0298  48 ba 00 00 20 00 00 7e 00 00  mov     rdx, 0x7e0000200000
+  02a2  48 89 e1                       mov     rcx, rsp
+  02a5  48 b8 00 00 10 00 00 7e 00 00  mov     rax, 0x7e0000100000
+  02af  48 83 e4 f0                    and     rsp, 0xfffffffffffffff0
+  02b3  ff d0                          call    rax
+  02b5  48 8d a5 c0 fb ff ff           lea     rsp, [rbp - 0x440]
+  02bc  48 b8 40 00 20 00 00 7e 00 00  mov     rax, 0x7e0000200040
+  02c6  f0 48 ff 08                    lock dec qword [rax]
+  02ca  48 8b 94 24 b8 00 00 00        mov     rdx, [rsp + 0xb8]
+  02d2  48 39 6a 08                    cmp     [rdx + 8], rbp
+  02d6  75 0f                          jne     guard_gone0
+  02d8  48 c7 42 08 00 00 00 00        mov     qword [rdx + 8], 0
+  02e0  48 c7 02 00 00 00 00           mov     qword [rdx], 0
 guard_gone0:
-  02d9  48 8b 04 24                    mov     rax, [rsp]
-  02dd  48 89 84 24 40 04 00 00        mov     [rsp + 0x440], rax
-  02e5  48 8b 44 24 08                 mov     rax, [rsp + 8]
-  02ea  48 89 84 24 48 04 00 00        mov     [rsp + 0x448], rax
-  02f2  48 8b 44 24 10                 mov     rax, [rsp + 0x10]
-  02f7  48 89 84 24 50 04 00 00        mov     [rsp + 0x450], rax
-  02ff  48 8b 44 24 18                 mov     rax, [rsp + 0x18]
-  0304  48 89 84 24 58 04 00 00        mov     [rsp + 0x458], rax
-  030c  48 8b 44 24 20                 mov     rax, [rsp + 0x20]
-  0311  48 89 84 24 90 04 00 00        mov     [rsp + 0x490], rax
-  0319  48 8b 44 24 28                 mov     rax, [rsp + 0x28]
-  031e  48 89 84 24 98 04 00 00        mov     [rsp + 0x498], rax
-  0326  48 8b 44 24 30                 mov     rax, [rsp + 0x30]
-  032b  48 89 84 24 60 04 00 00        mov     [rsp + 0x460], rax
-  0333  48 8b 44 24 38                 mov     rax, [rsp + 0x38]
-  0338  48 89 84 24 68 04 00 00        mov     [rsp + 0x468], rax
-  0340  48 8b 44 24 40                 mov     rax, [rsp + 0x40]
-  0345  48 89 84 24 70 04 00 00        mov     [rsp + 0x470], rax
-  034d  48 8b 44 24 48                 mov     rax, [rsp + 0x48]
-  0352  48 89 84 24 78 04 00 00        mov     [rsp + 0x478], rax
-  035a  48 8b 44 24 50                 mov     rax, [rsp + 0x50]
-  035f  48 89 84 24 b0 04 00 00        mov     [rsp + 0x4b0], rax
-  0367  48 8b 44 24 58                 mov     rax, [rsp + 0x58]
-  036c  48 89 84 24 a8 04 00 00        mov     [rsp + 0x4a8], rax
-  0374  48 8b 44 24 60                 mov     rax, [rsp + 0x60]
-  0379  48 89 84 24 a0 04 00 00        mov     [rsp + 0x4a0], rax
-  0381  48 8b 44 24 68                 mov     rax, [rsp + 0x68]
-  0386  48 89 84 24 88 04 00 00        mov     [rsp + 0x488], rax
-  038e  48 8b 44 24 70                 mov     rax, [rsp + 0x70]
-  0393  48 89 84 24 80 04 00 00        mov     [rsp + 0x480], rax
-  039b  48 8b 84 24 80 00 00 00        mov     rax, [rsp + 0x80]
-  03a3  48 3b 84 24 b0 00 00 00        cmp     rax, [rsp + 0xb0]
-  03ab  74 08                          je      called0
-  03ad  48 89 84 24 c0 04 00 00        mov     [rsp + 0x4c0], rax
+  02e7  48 8b 04 24                    mov     rax, [rsp]
+  02eb  48 89 84 24 40 04 00 00        mov     [rsp + 0x440], rax
+  02f3  48 8b 44 24 08                 mov     rax, [rsp + 8]
+  02f8  48 89 84 24 48 04 00 00        mov     [rsp + 0x448], rax
+  0300  48 8b 44 24 10                 mov     rax, [rsp + 0x10]
+  0305  48 89 84 24 50 04 00 00        mov     [rsp + 0x450], rax
+  030d  48 8b 44 24 18                 mov     rax, [rsp + 0x18]
+  0312  48 89 84 24 58 04 00 00        mov     [rsp + 0x458], rax
+  031a  48 8b 44 24 20                 mov     rax, [rsp + 0x20]
+  031f  48 89 84 24 90 04 00 00        mov     [rsp + 0x490], rax
+  0327  48 8b 44 24 28                 mov     rax, [rsp + 0x28]
+  032c  48 89 84 24 98 04 00 00        mov     [rsp + 0x498], rax
+  0334  48 8b 44 24 30                 mov     rax, [rsp + 0x30]
+  0339  48 89 84 24 60 04 00 00        mov     [rsp + 0x460], rax
+  0341  48 8b 44 24 38                 mov     rax, [rsp + 0x38]
+  0346  48 89 84 24 68 04 00 00        mov     [rsp + 0x468], rax
+  034e  48 8b 44 24 40                 mov     rax, [rsp + 0x40]
+  0353  48 89 84 24 70 04 00 00        mov     [rsp + 0x470], rax
+  035b  48 8b 44 24 48                 mov     rax, [rsp + 0x48]
+  0360  48 89 84 24 78 04 00 00        mov     [rsp + 0x478], rax
+  0368  48 8b 44 24 50                 mov     rax, [rsp + 0x50]
+  036d  48 89 84 24 b0 04 00 00        mov     [rsp + 0x4b0], rax
+  0375  48 8b 44 24 58                 mov     rax, [rsp + 0x58]
+  037a  48 89 84 24 a8 04 00 00        mov     [rsp + 0x4a8], rax
+  0382  48 8b 44 24 60                 mov     rax, [rsp + 0x60]
+  0387  48 89 84 24 a0 04 00 00        mov     [rsp + 0x4a0], rax
+  038f  48 8b 44 24 68                 mov     rax, [rsp + 0x68]
+  0394  48 89 84 24 88 04 00 00        mov     [rsp + 0x488], rax
+  039c  48 8b 44 24 70                 mov     rax, [rsp + 0x70]
+  03a1  48 89 84 24 80 04 00 00        mov     [rsp + 0x480], rax
+  03a9  48 8b 84 24 80 00 00 00        mov     rax, [rsp + 0x80]
+  03b1  48 3b 84 24 b0 00 00 00        cmp     rax, [rsp + 0xb0]
+  03b9  74 08                          je      called0
+  03bb  48 89 84 24 c0 04 00 00        mov     [rsp + 0x4c0], rax
 unchanged0:
 called0:
-  03b5  b8 07 00 00 00                 mov     eax, 7
-  03ba  31 d2                          xor     edx, edx
-  03bc  49 0f ae 2c 24                 xrstor64 [r12]
-  03c1  48 89 ec                       mov     rsp, rbp
-  03c4  41 5f                          pop     r15
-  03c6  41 5e                          pop     r14
-  03c8  41 5d                          pop     r13
-  03ca  41 5c                          pop     r12
-  03cc  41 5b                          pop     r11
-  03ce  41 5a                          pop     r10
-  03d0  41 59                          pop     r9
-  03d2  41 58                          pop     r8
-  03d4  5f                             pop     rdi
-  03d5  5e                             pop     rsi
-  03d6  5d                             pop     rbp
-  03d7  5b                             pop     rbx
-  03d8  5a                             pop     rdx
-  03d9  59                             pop     rcx
-  03da  58                             pop     rax
-  03db  9d                             popf
-  03dc  c3                             ret
+  03c3  b8 07 00 00 00                 mov     eax, 7
+  03c8  31 d2                          xor     edx, edx
+  03ca  49 0f ae 2c 24                 xrstor64 [r12]
+  03cf  48 89 ec                       mov     rsp, rbp
+  03d2  41 5f                          pop     r15
+  03d4  41 5e                          pop     r14
+  03d6  41 5d                          pop     r13
+  03d8  41 5c                          pop     r12
+  03da  41 5b                          pop     r11
+  03dc  41 5a                          pop     r10
+  03de  41 59                          pop     r9
+  03e0  41 58                          pop     r8
+  03e2  5f                             pop     rdi
+  03e3  5e                             pop     rsi
+  03e4  5d                             pop     rbp
+  03e5  5b                             pop     rbx
+  03e6  5a                             pop     rdx
+  03e7  59                             pop     rcx
+  03e8  58                             pop     rax
+  03e9  9d                             popf
+  03ea  c3                             ret
 guard_full0:
-  03dd  48 b8 48 00 20 00 00 7e 00 00  mov     rax, 0x7e0000200048
-  03e7  f0 48 ff 00                    lock inc qword [rax]
-  03eb  eb c8                          jmp     called0
+  03eb  48 b8 48 00 20 00 00 7e 00 00  mov     rax, 0x7e0000200048
+  03f5  f0 48 ff 00                    lock inc qword [rax]
+  03f9  eb c8                          jmp     called0

@@ -84,53 +84,56 @@
   01e3  48 c7 84 24 88 00 00 00 33 00 00 00 mov     qword [rsp + 0x88], 0x33
   01ef  48 8b 84 24 b8 03 00 00        mov     rax, [rsp + 0x3b8]
   01f7  48 89 84 24 90 00 00 00        mov     [rsp + 0x90], rax
-  01ff  48 8d 84 24 c8 03 00 00        lea     rax, [rsp + 0x3c8]
-  0207  48 89 84 24 98 00 00 00        mov     [rsp + 0x98], rax
-  020f  48 c7 84 24 a0 00 00 00 2b 00 00 00 mov     qword [rsp + 0xa0], 0x2b
-  021b  4c 89 a4 24 a8 00 00 00        mov     [rsp + 0xa8], r12
-  0223  48 8b bc 24 b0 00 00 00        mov     rdi, [rsp + 0xb0]
-  022b  48 8b b4 24 c8 03 00 00        mov     rsi, [rsp + 0x3c8]
-  0233  48 ba 00 00 20 00 00 7e 00 00  mov     rdx, 0x7e0000200000
-  023d  48 89 e1                       mov     rcx, rsp
-  0240  48 b8 00 00 10 00 00 7e 00 00  mov     rax, 0x7e0000100000
-  024a  48 83 e4 f0                    and     rsp, 0xfffffffffffffff0
-  024e  ff d0                          call    rax
-  0250  48 8d a5 c0 fc ff ff           lea     rsp, [rbp - 0x340]
-  0257  48 b8 40 00 20 00 00 7e 00 00  mov     rax, 0x7e0000200040
-  0261  f0 48 ff 08                    lock dec qword [rax]
+  01ff  48 8b 84 24 c0 03 00 00        mov     rax, [rsp + 0x3c0]
+  0207  8b 48 f7                       mov     ecx, [rax - 9]
+  020a  48 8d 84 24 c8 03 00 00        lea     rax, [rsp + 0x3c8]
+  0212  48 01 c8                       add     rax, rcx
+  0215  48 89 84 24 98 00 00 00        mov     [rsp + 0x98], rax
+  021d  48 c7 84 24 a0 00 00 00 2b 00 00 00 mov     qword [rsp + 0xa0], 0x2b
+  0229  4c 89 a4 24 a8 00 00 00        mov     [rsp + 0xa8], r12
+  0231  48 8b bc 24 b0 00 00 00        mov     rdi, [rsp + 0xb0]
+  0239  48 8b b4 24 c8 03 00 00        mov     rsi, [rsp + 0x3c8]
+  0241  48 ba 00 00 20 00 00 7e 00 00  mov     rdx, 0x7e0000200000
+  024b  48 89 e1                       mov     rcx, rsp
+  024e  48 b8 00 00 10 00 00 7e 00 00  mov     rax, 0x7e0000100000
+  0258  48 83 e4 f0                    and     rsp, 0xfffffffffffffff0
+  025c  ff d0                          call    rax
+  025e  48 8d a5 c0 fc ff ff           lea     rsp, [rbp - 0x340]
+  0265  48 b8 40 00 20 00 00 7e 00 00  mov     rax, 0x7e0000200040
+  026f  f0 48 ff 08                    lock dec qword [rax]
 called0:
-  0265  41 0f 10 84 24 a0 00 00 00     movups  xmm0, [r12 + 0xa0]
-  026e  41 0f 10 8c 24 b0 00 00 00     movups  xmm1, [r12 + 0xb0]
-  0277  41 0f 10 94 24 c0 00 00 00     movups  xmm2, [r12 + 0xc0]
-  0280  41 0f 10 9c 24 d0 00 00 00     movups  xmm3, [r12 + 0xd0]
-  0289  41 0f 10 a4 24 e0 00 00 00     movups  xmm4, [r12 + 0xe0]
-  0292  41 0f 10 ac 24 f0 00 00 00     movups  xmm5, [r12 + 0xf0]
-  029b  41 0f 10 b4 24 00 01 00 00     movups  xmm6, [r12 + 0x100]
-  02a4  41 0f 10 bc 24 10 01 00 00     movups  xmm7, [r12 + 0x110]
-  02ad  45 0f 10 84 24 20 01 00 00     movups  xmm8, [r12 + 0x120]
-  02b6  45 0f 10 8c 24 30 01 00 00     movups  xmm9, [r12 + 0x130]
-  02bf  45 0f 10 94 24 40 01 00 00     movups  xmm10, [r12 + 0x140]
-  02c8  45 0f 10 9c 24 50 01 00 00     movups  xmm11, [r12 + 0x150]
-  02d1  45 0f 10 a4 24 60 01 00 00     movups  xmm12, [r12 + 0x160]
-  02da  45 0f 10 ac 24 70 01 00 00     movups  xmm13, [r12 + 0x170]
-  02e3  45 0f 10 b4 24 80 01 00 00     movups  xmm14, [r12 + 0x180]
-  02ec  45 0f 10 bc 24 90 01 00 00     movups  xmm15, [r12 + 0x190]
-  02f5  41 0f ae 54 24 18              ldmxcsr [r12 + 0x18]
-  02fb  48 89 ec                       mov     rsp, rbp
-  02fe  41 5f                          pop     r15
-  0300  41 5e                          pop     r14
-  0302  41 5d                          pop     r13
-  0304  41 5c                          pop     r12
-  0306  41 5b                          pop     r11
-  0308  41 5a                          pop     r10
-  030a  41 59                          pop     r9
-  030c  41 58                          pop     r8
-  030e  5f                             pop     rdi
-  030f  5e                             pop     rsi
-  0310  5d                             pop     rbp
-  0311  5b                             pop     rbx
-  0312  5a                             pop     rdx
-  0313  59                             pop     rcx
-  0314  58                             pop     rax
-  0315  9d                             popf
-  0316  c3                             ret
+  0273  41 0f 10 84 24 a0 00 00 00     movups  xmm0, [r12 + 0xa0]
+  027c  41 0f 10 8c 24 b0 00 00 00     movups  xmm1, [r12 + 0xb0]
+  0285  41 0f 10 94 24 c0 00 00 00     movups  xmm2, [r12 + 0xc0]
+  028e  41 0f 10 9c 24 d0 00 00 00     movups  xmm3, [r12 + 0xd0]
+  0297  41 0f 10 a4 24 e0 00 00 00     movups  xmm4, [r12 + 0xe0]
+  02a0  41 0f 10 ac 24 f0 00 00 00     movups  xmm5, [r12 + 0xf0]
+  02a9  41 0f 10 b4 24 00 01 00 00     movups  xmm6, [r12 + 0x100]
+  02b2  41 0f 10 bc 24 10 01 00 00     movups  xmm7, [r12 + 0x110]
+  02bb  45 0f 10 84 24 20 01 00 00     movups  xmm8, [r12 + 0x120]
+  02c4  45 0f 10 8c 24 30 01 00 00     movups  xmm9, [r12 + 0x130]
+  02cd  45 0f 10 94 24 40 01 00 00     movups  xmm10, [r12 + 0x140]
+  02d6  45 0f 10 9c 24 50 01 00 00     movups  xmm11, [r12 + 0x150]
+  02df  45 0f 10 a4 24 60 01 00 00     movups  xmm12, [r12 + 0x160]
+  02e8  45 0f 10 ac 24 70 01 00 00     movups  xmm13, [r12 + 0x170]
+  02f1  45 0f 10 b4 24 80 01 00 00     movups  xmm14, [r12 + 0x180]
+  02fa  45 0f 10 bc 24 90 01 00 00     movups  xmm15, [r12 + 0x190]
+  0303  41 0f ae 54 24 18              ldmxcsr [r12 + 0x18]
+  0309  48 89 ec                       mov     rsp, rbp
+  030c  41 5f                          pop     r15
+  030e  41 5e                          pop     r14
+  0310  41 5d                          pop     r13
+  0312  41 5c                          pop     r12
+  0314  41 5b                          pop     r11
+  0316  41 5a                          pop     r10
+  0318  41 59                          pop     r9
+  031a  41 58                          pop     r8
+  031c  5f                             pop     rdi
+  031d  5e                             pop     rsi
+  031e  5d                             pop     rbp
+  031f  5b                             pop     rbx
+  0320  5a                             pop     rdx
+  0321  59                             pop     rcx
+  0322  58                             pop     rax
+  0323  9d                             popf
+  0324  c3                             ret

@@ -16,7 +16,8 @@ from tests.support.unprivileged import Account, ChildFailed
 from fentry.dispatch.writes import Writes
 from fentry.errors import LockError, PatchError, TargetGone
 from fentry.ring.buffer import RingBuffer
-from fentry.session import Options, Session, adopt, attach
+from fentry.session import Options, adopt, attach
+from fentry.session.transaction import Transaction
 
 BIG = Options(buffer_bytes=8 << 20)
 
@@ -171,10 +172,9 @@ def test_living_controller_is_not_displaced(account: Account) -> None:
         def controller() -> None:
             with attach(target.pid) as session:
                 session.register(tracing.counting("f_nop5"))
-                for second in (attach, adopt):
-                    with pytest.raises(LockError) as caught:
-                        account.run(second, target.pid)
-                    assert f"process {os.getpid()} " in caught.value.cause
+                with pytest.raises(LockError) as caught:
+                    account.run(adopt, target.pid)
+                assert f"process {os.getpid()} " in caught.value.cause
                 target.await_calls("f_plain")
 
         account.run(controller)
@@ -217,11 +217,11 @@ def test_an_adoption_that_fails_leaves_it_to_others(account: Account) -> None:
         trace_and_die(account, target)
 
         def controller() -> int:
-            whole = Session._apply
-            Session._apply = failing  # type: ignore[method-assign,assignment]
+            whole = Transaction.apply
+            Transaction.apply = failing  # type: ignore[method-assign,assignment]
             with pytest.raises(PatchError):
                 adopt(target.pid, BIG)
-            Session._apply = whole  # type: ignore[method-assign]
+            Transaction.apply = whole  # type: ignore[method-assign]
             return account.run(adopted_ops, target)  # another process, while this one lives
 
         assert account.run(controller) == 2

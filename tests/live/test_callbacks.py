@@ -18,6 +18,7 @@ from tests.support.state import diff, snapshot, text_hash
 from tests.support.unprivileged import Account
 
 from fentry.dispatch.ops import Flags
+from fentry.dispatch.threads import ThreadFilter
 from fentry.errors import BadInput, PatchError
 from fentry.process.maps import read_maps
 from fentry.process.memory import Memory
@@ -104,10 +105,10 @@ def test_older_ways_to_save_x87_and_vectors_are_not_noticed_either(
 
         def controller() -> tuple[Counter[str], tuple[int, ...]]:
             with attach(target.pid) as session:
-                traits = dataclasses.replace(session._traits, xsavec=False)
+                traits = dataclasses.replace(session._known.traits, xsavec=False)
                 if way == "fxsave":
                     traits = dataclasses.replace(traits, xstate_mask=0, xstate_bytes=576)
-                session._traits = session._dispatcher._traits = traits
+                session._known.traits = session._known.dispatcher._traits = traits
                 ops = session.register(calling(function, *CALLED, flags=Flags.SAVE_REGS))
                 grown = held_apart(target, session)
                 return grown, words_of(session, ops)
@@ -385,6 +386,65 @@ def test_controller_that_comes_later_adopts_callbacks(account: Account) -> None:
     assert end.is_well, end.err
 
 
+def test_adopted_callback_is_there_after_all_was_switched_off_and_on(account: Account) -> None:
+    """While nothing calls it nobody takes its function for one that is to be freed."""
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def leave() -> int:
+            return attach(target.pid).register(calling(SUM, "f_int")).id
+
+        def controller() -> tuple[int, int]:
+            with adopt(target.pid) as session:
+                (ops,) = session.ops.values()
+                session.enabled = False
+                for _ in range(2):  # what is called no more; then what only that has called
+                    with session.owned() as halt:
+                        session._known.dispatcher.free_parked(halt)
+                session.enabled = True
+                before = words_of(session, ops)[0]
+                grown = held_apart(target, session)
+                return words_of(session, ops)[0] - before, grown["f_int"]
+
+        account.run(leave)
+        seen, made = account.run(controller)
+        target.go()
+        assert target.stop().is_well
+    assert seen == made > 0
+
+
+def test_callback_is_there_where_its_ops_could_not_get_another_id(account: Account) -> None:
+    """Another controller gets in between, nothing calls it meanwhile, and then the change fails."""
+    with start(build("callbacks.c"), account=account, hold=True) as target:
+
+        def controller() -> int:
+            with attach(target.pid) as session:
+                ops = session.register(calling(SUM, "f_int"))
+                session.enabled = False
+                known, number = session._known, ops.id
+
+                def fail(**_: object) -> None:
+                    known.read()
+                    for _ in range(2):
+                        with session.owned() as halt:
+                            known.dispatcher.free_parked(halt)
+                    raise PatchError("no")
+
+                session._transaction.apply = fail  # type: ignore[method-assign]
+                with pytest.raises(PatchError, match="no"):
+                    session.set_threads(ops, ThreadFilter(notrace_tids=frozenset({target.pid})))
+                del session._transaction.apply  # type: ignore[method-assign]
+                assert (ops.id, session.ops) == (number, {number: ops})
+                session.enabled = True
+                before = words_of(session, ops)[0]
+                grown = held_apart(target, session)
+                return words_of(session, ops)[0] - before - grown["f_int"]
+
+        missed = account.run(controller)
+        target.go()
+        assert target.stop().is_well
+    assert missed == 0
+
+
 def test_function_that_runs_is_kept_until_it_has_ended(account: Account) -> None:
     function = CFunction.compile(callbacks.WAITING)
     with start(build("callbacks.c"), "threads=1", account=account, hold=True) as target:
@@ -399,12 +459,12 @@ def test_function_that_runs_is_kept_until_it_has_ended(account: Account) -> None
                 private = session.target.memory.read_u64(data.address)
                 session.unregister(ops)
                 session.register(tracing.counting("f_int"))  # frees what nobody is in
-                left.append(len(session._natives.ids))
-                parked = session._dispatcher.parked_bytes
+                left.append(len(session._known.natives.ids))
+                parked = session._known.dispatcher.parked_bytes
                 session.target.memory.write_u64(private, 1)
                 target.await_calls("f_again", 1000)
                 session.register(tracing.counting("f_int"))
-                left.append(len(session._natives.ids))
+                left.append(len(session._known.natives.ids))
                 return left, parked
 
         left, parked = account.run(controller)
@@ -414,6 +474,7 @@ def test_function_that_runs_is_kept_until_it_has_ended(account: Account) -> None
     assert end.is_well, end.err
 
 
+@pytest.mark.usefixtures("soon_given_up")
 def test_detach_during_a_call_restores_the_text_and_the_next_one_the_memory(
     account: Account,
 ) -> None:
@@ -533,7 +594,7 @@ def test_controller_may_die_at_any_call_while_c_functions_come_and_go(account: A
     with start(build("hot.c"), "threads=2", "pause_us=100", account=account) as target:
         before = snapshot(target.pid)
         account.run(full_cycle, target.pid)
-        for death in killer.points(full_cycle, target.pid, account=account, first=53, stride=211):
+        for death in killer.points(full_cycle, target.pid, account=account, first=53, stride=331):
             deaths += 1
             assert target.is_alive and target.bad == 0, death
             account.run(tracing.detach_as_command, target.pid)

@@ -14,6 +14,7 @@ import pytest
 from tests.support import tracing
 from tests.support.build import build
 from tests.support.cli import fentry, fentry_with_signals, folder_of
+from tests.support.compiled import assemble
 from tests.support.process import Target, start
 from tests.support.state import diff, snapshot
 from tests.support.unprivileged import Account
@@ -219,6 +220,37 @@ def test_list_of_a_file_needs_no_process(account: Account) -> None:
     done = fentry(account, "list", build("hot.c"), "f_plain", "--json")
     assert done.code == 0
     assert [json.loads(line)["traceable"] for line in done.out.splitlines()] == [True]
+
+
+def test_list_says_how_much_code_it_knows_no_function_of(account: Account, folder: Path) -> None:
+    for size, said in ((5000, True), (10, False)):
+        function = ".globl f\n.type f, @function\nf: mov %rdi, %rax; nop; ret\n.size f, . - f\n"
+        source = f".text\n{function}.fill {size}, 1, 0x90\n"
+        program = assemble(folder, source, name=f"{size}.so")
+        done = fentry(account, "list", program)
+        assert "1 traceable + 0 refused = 1" in done.err
+        assert (f"{size}.so: 5,000 of 5,005 bytes of code are of no function" in done.err) is said
+
+
+def test_list_says_which_are_parts_and_counts_them(account: Account) -> None:
+    program = build("parts.cpp")
+    done = fentry(account, "list", program, "f_*", "part:f_*", "--json")
+    listed = {one["name"]: one for one in map(json.loads, done.out.splitlines())}
+    assert [one["kind"] for _, one in sorted(listed.items())] == ["function", "part"] * 5
+    assert all(one["traceable"] for one in listed.values())
+    assert (
+        "10 traceable + 0 refused = 10\n  of these 5 traceable + 0 refused = 5 are parts"
+        in done.err
+    )
+    words = fentry(account, "list", program, "part:f_leaf").out.split()
+    assert words == [f"part:{program.name}!f_leaf.cold"]
+    again = fentry(account, "list", program, *words, "!main")  # a line is a word
+    assert (again.out.split(), "1 traceable + 0 refused = 1" in again.err) == (words, True)
+    every = fentry(account, "list", program)
+    assert {f"{program.name}!f_leaf", *words} <= set(every.out.split())
+    plain = fentry(account, "list", program, "f_leaf*")
+    assert plain.out.split() == [f"{program.name}!f_leaf"]
+    assert plain.err == "1 traceable + 0 refused = 1\n"
 
 
 def test_doctor_looks_without_stopping(account: Account, target: Target) -> None:

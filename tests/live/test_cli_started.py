@@ -94,6 +94,30 @@ def test_a_command_is_traced_from_before_its_constructors(
     }
 
 
+def test_what_is_advised_after_the_end_works_without_the_process(
+    account: Account, folder: Path
+) -> None:
+    program = compile_c(folder, PROGRAM)
+    counted = fentry(account, "stat", "-F", "f_*", "--", program)
+    assert counted.err.endswith("; the process ended; next: fentry record ... -F GLOB\n")
+    refused = fentry(account, "stat", "-F", "_start", "--", program)
+    assert refused.code == 5
+    assert f"fentry list {program} tells the reason" in refused.err
+    listed = fentry(account, "list", program, "_start")
+    assert "the entry point of the file" in listed.out
+
+
+def test_a_file_of_which_no_function_is_known_is_said_to_be_one(
+    account: Account, folder: Path
+) -> None:
+    flags = ("-nostdlib", "-static", "-s", "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none")
+    program = compile_c(folder, "void _start(void) { for (;;); }", *flags)
+    done = fentry(account, "list", program)
+    assert done.code == 2
+    assert f"no function of {program} is known" in done.err
+    assert "neither symbols nor frame descriptions" in done.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGPIPE])
 def test_death_by_a_signal_is_passed_on_as_a_shell_does(
     account: Account, folder: Path, number: signal.Signals
@@ -226,7 +250,8 @@ def test_sigterm_is_passed_on_to_the_command(account: Account, folder: Path) -> 
 
 
 def _traced_child(parent: int) -> bool:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    children = set(Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    children -= {str(os.getpid())}  # who asks may have a ring of an earlier test mapped
     return any("fentry-ring" in Path(f"/proc/{child}/maps").read_text() for child in children)
 
 

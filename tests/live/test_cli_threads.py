@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,12 @@ def tids_in(account: Account, trace: Path) -> set[int]:
 
 
 def record_during(
-    account: Account, target: Target, trace: Path, *words: object, happens: Callable[[], object]
+    account: Account,
+    target: Target,
+    trace: Path,
+    *words: object,
+    happens: Callable[[], object],
+    interrupt: bool = True,
 ) -> Completed:
     """What record says that is interrupted when `happens()` has returned; it is called when it
     records."""
@@ -53,7 +59,8 @@ def record_during(
             try:
                 target.await_condition(trace.exists, "recorded")
                 happens()
-                os.kill(os.getppid(), signal.SIGINT)
+                if interrupt:
+                    os.kill(os.getppid(), signal.SIGINT)
             finally:
                 os._exit(0)
         done = _captured_main(
@@ -194,20 +201,46 @@ def test_threads_of_a_command_are_found_by_name(account: Account, folder: Path) 
     assert "w2" in {row["comm"] for row in rows}  # it had the command's name before
 
 
+def test_a_thread_that_takes_an_earlier_name_again_is_called_so(
+    account: Account, folder: Path
+) -> None:
+    with start(build("lives.c"), account=account) as target:
+
+        def take_names() -> None:
+            for number in (1, 2, 1):
+                known = trace.read_bytes().count(b"_life-%d" % number) if trace.exists() else 0
+                target.wish(number)
+                target.await_condition(
+                    lambda number=number, known=known: (
+                        trace.exists() and trace.read_bytes().count(b"_life-%d" % number) > known
+                    ),
+                    "a name in the file",
+                )
+                target.await_calls("lives", 20)
+
+        trace = folder / "t"
+        done = record_during(account, target, trace, "-F", "pthread_join", happens=take_names)
+        assert target.stop().is_well
+    assert done.code == 0, done.err
+    shown = fentry(account, "report", "-i", trace, "--json")
+    names = [json.loads(line)["comm"] for line in shown.out.splitlines()]
+    assert [name for name, _ in groupby(names) if name.startswith("_life")] == [
+        "_life-1", "_life-2", "_life-1",
+    ]  # fmt: skip
+
+
 REFUSED = {
     "no number": (("--tid", "x"), "'x' is no thread id", "--tid 1234,1235"),
     "a comma too much": (("--tid", "1,"), "'' is no thread id", "--tid 1234,1235"),
     "somebody else's": (("--tid", "1"), "1: no thread of process", "ps -L"),
     "nobody's": (("--not-tid", "4194304"), "4194304: no thread of process", "ps -L"),
-    "-f alone": (("-f",), "-f follows the threads", "--tid TID -f"),
-    "-f of all but": (("-f", "--not-tid", "{0}"), "-f follows the threads", "--tid TID -f"),
     "an empty name": (("--thread", ""), "an empty name", "'*' for all"),
     "adopted": (("--adopt", "--tid", "{0}"), "--adopt goes on with", "--tid"),
 }
 
 
 @pytest.mark.parametrize(
-    ("word", "kind"), [*(("record", kind) for kind in REFUSED), ("stat", "-f alone")]
+    ("word", "kind"), [*(("record", kind) for kind in REFUSED), ("stat", "no number")]
 )
 def test_what_cannot_be_meant_is_refused_untouched(
     account: Account, target: Target, word: str, kind: str

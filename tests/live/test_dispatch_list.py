@@ -32,7 +32,7 @@ SMALL = Options(buffer_bytes=1 << 20, dispatch="list")
 
 def on_list(session: Session) -> set[str]:
     """Names of the functions that call the list."""
-    dispatcher = session._dispatcher
+    dispatcher = session._known.dispatcher
     index = dispatcher._set_index.get(LIST, -1)
     sites = session.functions.table.ip[dispatcher._current == index]
     return set(tracing.names_of(session, sites.tolist()))
@@ -138,7 +138,7 @@ def test_list_takes_the_sets_for_which_no_row_is_left(
 
         def controller() -> tuple[Counter[str], Counter[str], set[str], set[str]]:
             with attach(target.pid, BIG) as session:
-                rows = len(session._dispatcher._arenas) + 5
+                rows = len(session._known.dispatcher._arenas) + 5
                 monkeypatch.setattr(apply, "TRAMPOLINE_ROWS", rows)
                 # Each one changes the sets of all before it: at the fourth, two have no room.
                 every = [session.register(tracing.recording(*names[:n])) for n in range(1, 7)]
@@ -275,7 +275,7 @@ def test_controller_with_a_list_dies_after_any_system_call(account: Account) -> 
         before = snapshot(target.pid)
         cycle(target.pid)
         calls = killer.count(cycle, target.pid, account=account)
-        stride = max(1, calls // 40)
+        stride = max(1, calls // 25)
         for death in killer.points(cycle, target.pid, account=account, first=7, stride=stride):
             assert target.is_alive and target.bad == 0, death
             account.run(tracing.detach_as_command, target.pid)

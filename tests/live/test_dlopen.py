@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.support import tracing
 from tests.support.build import build
 from tests.support.cli import fentry, folder_of
 from tests.support.process import Target, start
 from tests.support.unprivileged import Account
 
+from fentry.errors import TargetGone
 from fentry.session import Options, Session, attach
 
 OWN = ("*",), ("libc!*", "ld-linux*!*", "bed_*")
@@ -140,3 +146,34 @@ def any_bytes(trace: Path) -> bool:
 
 def maps_of(pid: int) -> str:
     return Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_the_end_of_the_process_in_the_middle_of_a_new_look_is_told_each_time(
+    account: Account,
+) -> None:
+    with start(build("dso.c"), library(), "calls=50000000", account=account, hold=True) as target:
+
+        def controller() -> tuple[list[str], int]:
+            with attach(target.pid, tracing.SMALL) as session:
+                every = [
+                    session.register(tracing.counting(*OWN[0], notrace=OWN[1])) for _ in range(3)
+                ]
+                told, look_at_foreign = [], session._known.refuse_foreign
+
+                def end_first(members: NDArray[np.bool_]) -> None:
+                    os.kill(target.pid, signal.SIGKILL)
+                    target.await_condition(lambda: not target.is_alive, "its end")
+                    look_at_foreign(members)
+
+                target.go()
+                target.await_condition(session._known.link_map.has_changed, "the library")
+                session._known.refuse_foreign = end_first  # type: ignore[method-assign]
+                for _ in range(3):
+                    with suppress(TargetGone):
+                        session.follow_modules()
+                        told.append("nothing")
+                return told, sum(tracing.counted(session, ops).total() for ops in every)
+
+        told, counted = account.run(controller)
+    assert told == []
+    assert counted >= 0

@@ -52,11 +52,13 @@ def cached(account: Account, caches: dict[str, Path], monkeypatch: pytest.Monkey
 
 @contextmanager
 def traced_all(pid: int) -> Iterator[Callable[[], Counter[str]]]:
-    """Inside, every function of the main module and of libc is counted; yields who reads it."""
+    """Inside, every function of the main module and of libc is counted, and every part of one;
+    yields who reads it."""
     exe = os.readlink(f"/proc/{pid}/exe")
     with attach(pid, tracing.SMALL) as session:
         own = next(module.name for module in session.functions.modules if module.path == exe)
-        ops = session.register(tracing.counting(f"{own}!*", "libc.so.6!*"))
+        words = (f"{own}!*", "libc.so.6!*")
+        ops = session.register(tracing.counting(*words, *(f"part:{word}" for word in words)))
         yield lambda: tracing.counted(session, ops)
 
 

@@ -142,8 +142,10 @@ def test_handler_of_the_controller_that_raises_loses_no_thread(
             ours = Target(target.pid)
             with pytest.raises(KeyboardInterrupt):
                 with ours.stopped() as halt:
-                    signal.setitimer(timer, 0.02)
+                    signal.setitimer(timer, 0.005)  # of our own CPU time, for the one of the two
                     halt.remote.run([Call(7, (0, 0, 100), name="poll")])
+                    while signal.getitimer(timer)[0]:  # who waits for a call uses little of it
+                        pass
             target.await_calls("f_plain", 10)  # while this controller lives on
             ours.close()
             await_states(target, "RSD")

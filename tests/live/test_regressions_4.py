@@ -197,16 +197,16 @@ def test_ops_fit_their_tables_when_a_change_fails_after_a_load(
         with attach(swap.pid) as session:
             ops = session.register(tracing.counting("main"))
             swap.say(f"o {swap.one}")
-            apply = session._apply
+            apply = session._transaction.apply
 
             def fail(**written: object) -> None:
-                session._take_over()
+                session._known.take_over()
                 raise StopTimeout("the target cannot be stopped")
 
-            monkeypatch.setattr(session, "_apply", fail)
+            monkeypatch.setattr(session._transaction, "apply", fail)
             with pytest.raises(StopTimeout):
                 session.unregister(ops)
-            monkeypatch.setattr(session, "_apply", apply)
+            monkeypatch.setattr(session._transaction, "apply", apply)
             assert len(ops.members) == len(session.functions.table)
             session.follow_modules()
             session.unregister(ops)

@@ -92,9 +92,9 @@ def test_a_list_of_a_change_that_failed_is_not_taken_over(account: Account) -> N
                 Writes.write_text = whole  # type: ignore[method-assign]
                 ops = session.register(tracing.counting("f_lea"))
                 session.register(tracing.counting("f_nop5", "f_frame", "f_plain", "main"))
-                session._take_over()
-                pads = set(session._dispatcher._text.pad.tolist()) - {0}
-                pieces = session._dispatcher._list.now.pieces
+                session._known.take_over()
+                pads = set(session._known.dispatcher._text.pad.tolist()) - {0}
+                pieces = session._known.dispatcher._list.now.pieces
                 session.unregister(session.register(tracing.recording("f_plain")))
                 counts_rightly(target, session, ops)
                 return sum(p.address <= pad < p.address + p.bytes for p in pieces for pad in pads)
@@ -166,7 +166,7 @@ def test_what_the_text_calls_is_in_use_whatever_its_arena(account: Account) -> N
         def controller() -> bool:
             with attach(target.pid, tracing.SMALL) as session:
                 ops = session.register(tracing.counting("f_lea"))
-                dispatcher = session._dispatcher
+                dispatcher = session._known.dispatcher
                 ((key, one),) = dispatcher._live.items()
                 assert key[0] != LIST
                 dispatcher._live = {(one.set, one.arena + 1): one}
@@ -183,7 +183,7 @@ def test_what_the_text_calls_is_in_use_whatever_its_arena(account: Account) -> N
 def test_code_is_kept_while_a_callback_is_away(
     account: Account, how: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fentry.session.remove_region", partial(remove_region, limit_s=0.2))
+    monkeypatch.setattr("fentry.session.leaving.remove_region", partial(remove_region, limit_s=0.2))
     with start(build("away.c"), f"how={how}", account=account) as target:
 
         def controller() -> int:

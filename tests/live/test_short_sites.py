@@ -74,6 +74,7 @@ def test_functions_shorter_than_a_jump_are_counted_with_a_carrier(account: Accou
     assert end.is_well, end.err
 
 
+@pytest.mark.usefixtures("soon_given_up")
 @pytest.mark.parametrize("place", ["carrier", "hole", "copy"])
 def test_a_thread_in_a_carrier_survives_the_first_trace_and_the_detach(
     account: Account, place: str
@@ -92,7 +93,7 @@ def test_a_thread_in_a_carrier_survives_the_first_trace_and_the_detach(
             addresses = {
                 "carrier": int(table.hole[row]) + 2,  # behind two of its three instructions
                 "hole": int(table.hole[row]),
-                "copy": int(session._dispatcher._text.pad[row]) + 64 + 7,
+                "copy": int(session._known.dispatcher._text.pad[row]) + 64 + 7,
             }
             tid = next(tid for tid in target.tids() if tid != target.pid)
             stop_at(tid, addresses[place])
@@ -154,6 +155,7 @@ def test_breakpoints_over_a_carrier_keep_what_it_leads_to(account: Account) -> N
     assert end.is_well, end.err
 
 
+@pytest.mark.usefixtures("soon_given_up")
 @pytest.mark.parametrize("place", ["entry", "hole", "pad"])
 @pytest.mark.parametrize("by_command", [False, True], ids=["close", "detach"])
 def test_a_thread_between_the_two_jumps_survives_the_detach(
@@ -171,7 +173,7 @@ def test_a_thread_between_the_two_jumps_survives_the_detach(
             addresses = {
                 "entry": int(table.patch[row]),
                 "hole": int(table.hole[row]),
-                "pad": int(session._dispatcher._text.pad[row]) + 8,
+                "pad": int(session._known.dispatcher._text.pad[row]) + 8,
             }
             tid = next(tid for tid in target.tids() if tid != target.pid)
             stop_at(tid, addresses[place])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,9 @@ def keep(promise: Promise, account: Account, scale: float) -> Outcome:
     try:
         kept, figure = True, promise.body(Run(count, account))
     except Exception as fault:
-        lines = str(fault).splitlines() or [""]
-        kept, figure = False, f"{type(fault).__name__}: {lines[0]}"
+        traceback.print_exception(fault)
+        # Of a child's traceback, what it raised.
+        lines = [line for line in str(fault).splitlines() if line.lstrip() == line]
+        told = [line for line in lines if line and not line.startswith("Traceback")]
+        kept, figure = False, f"{type(fault).__name__}: {told[0] if told else ''}"
     return Outcome(promise, account, count, kept, figure, time.monotonic() - start)

@@ -21,6 +21,7 @@ from pathlib import Path
 TARGETS = Path(__file__).resolve().parent.parent / "targets"
 CHECKOUT = TARGETS.parent.parent
 SOURCE_SUFFIXES = (".c", ".cpp", ".S")
+WARNINGS = ("-Wall", "-Wextra", "-Werror")  # deep.c has a recursion without an end, on purpose
 BUILD_LINE = re.compile(r"^(?://|#) build: (.+)$", re.MULTILINE)
 
 
@@ -41,11 +42,13 @@ def build(
 
     `flags` come after those of the build line, so that they win. `pie=None` leaves the
     compiler's default. The file stays in build/targets of the checkout under the hash of all
-    sources, headers, flags and the compiler's version. Raises BuildFailed.
+    sources, headers, flags and the compiler's version. Raises BuildFailed, for a warning of the
+    compiler of the build line as well.
     """
     words = build_line(source)
     command = [
         compiler or words[0],
+        *(() if compiler or source == "deep.c" else WARNINGS),
         *(word for word in words[1:] if not word.endswith(SOURCE_SUFFIXES)),
         *(["-static"] if static else []),
         *([] if pie is None else ["-fPIE", "-pie"] if pie else ["-fno-pie", "-no-pie"]),

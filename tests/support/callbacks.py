@@ -66,6 +66,34 @@ WAITING = (
 # Calls a function of the target, whose address is in its private memory.
 CALL_BACK = f"{SIGNATURE} {{ {PRIVATE} atomic_add(word + 1, 1); ((long (*)(long))word[0])(3); }}"
 
+# Direct code that calls a C function of its own, with the registers that C may change saved around.
+_SAVED = ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "rbp")
+_AROUND = (
+    "pushfq; cld; "
+    + "".join(f"push %{name}; " for name in _SAVED)
+    + "mov %rsp, %rbp; and $-16, %rsp; call work; mov %rbp, %rsp; "
+    + "".join(f"pop %{name}; " for name in reversed(_SAVED))
+    + "popfq; ret"
+)
+DIRECT_WAITING = f"""static unsigned long words[3];
+__attribute__((noinline, used)) void work(void)
+{{
+    atomic_add(words, 1);
+    while (!READ_ONCE(words[1])) barrier();
+    atomic_add(words + 2, 1);
+}}
+__attribute__((naked)) void direct(void) {{ __asm__("{_AROUND}"); }}
+"""
+DIRECT_SLOW = f"""static unsigned long words[2];
+__attribute__((noinline, used)) void work(void)
+{{
+    atomic_add(words, 1);
+    for (int i = 0; i < 5000; i++) barrier();
+    atomic_add(words + 1, 1);
+}}
+__attribute__((naked)) void direct(void) {{ __asm__("{_AROUND}"); }}
+"""
+
 FULL = Flags.SAVE_REGS | Flags.IPMODIFY
 
 

@@ -53,6 +53,11 @@ class Control:
         """True when the gate is closed and every worker waits at it."""
         return self._word(HOLD) == 1 and self._word(PARKED) >= self._word(WORKERS)
 
+    @property
+    def leaving(self) -> bool:
+        """True while the gate is open and some that waited at it have not left it yet."""
+        return self._word(HOLD) == 0 and self._word(PARKED) != 0
+
     def hold(self) -> None:
         """Close the gate; workers stop at their next look. Wait for `parked`."""
         self._set(HOLD, 1)
@@ -90,7 +95,8 @@ class Control:
         return int(struct.unpack_from("<I", self._page, offset)[0])
 
     def _set(self, offset: int, value: int) -> None:
-        struct.pack_into("<I", self._page, offset, value)
+        # In one store: struct.pack_into() writes zeros first, which would open the gate.
+        ctypes.c_uint32.from_buffer(self._page, offset).value = value
         self._wake(offset)
 
     def _wake(self, offset: int) -> None:

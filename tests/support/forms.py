@@ -5,6 +5,9 @@ branches to everywhere in and behind the first bytes, loops, calls whose return 
 at, flags that go in and come out, vectors; at every alignment, also at page and cache line ends.
 They use no memory but their own data and stack, so that whatever registers they are given they
 leave the same ones each time: untraced they say themselves what is right (targets/forms.c).
+
+Or each is a part in a section of its own, f_0000.cold, to which its function jumps when it has
+filled the red zone: the part reads it, and whatever registers and flags there are.
 """
 
 from __future__ import annotations
@@ -46,8 +49,9 @@ _DATA = "forms_data[rip+{}]"
 class _Function:
     """One function while it is written."""
 
-    def __init__(self, name: str, chance: random.Random) -> None:
+    def __init__(self, name: str, chance: random.Random, *, is_part: bool = False) -> None:
         self.name = name
+        self.is_part = is_part
         self.chance = chance
         self.lines: list[str] = []
         self.pushed: list[str] = []
@@ -56,7 +60,7 @@ class _Function:
 
     def label(self) -> str:
         self.labels += 1
-        return f".L{self.name}_{self.labels}"
+        return f".L{self.name.replace('.', '_')}_{self.labels}"
 
     def register(self) -> str:
         return self.chance.choice(_GENERAL)
@@ -66,7 +70,10 @@ class _Function:
 
     def text(self) -> str:
         chance = self.chance
-        head = chance.choice(["", "", "", "endbr64"])
+        head = "" if self.is_part else chance.choice(["", "", "", "endbr64"])
+        if self.is_part:
+            for _ in range(chance.choice([0, 0, 1, 2])):
+                _red_zone(self)
         for _ in range(chance.randint(1, 6)):
             chance.choice(_ATOMS)(self)
             self.open = [(label, left - 1) for label, left in self.open]
@@ -83,6 +90,8 @@ class _Function:
         place = [f".p2align {align}", f".skip {skip}, 0xcc"]
         if chance.random() < 0.02:  # at the end of a page
             place = [".p2align 12", f".skip {4096 - chance.randrange(1, 24)}, 0xcc"]
+        if self.is_part:
+            place = ['.section .text.unlikely, "ax", @progbits', *place[: chance.randrange(3)]]
         return "\n".join(
             [
                 *place,
@@ -107,6 +116,34 @@ class _Function:
         label = self.label()
         self.open.append((label, self.chance.randint(1, 3)))
         return label
+
+
+def _red_zone(f: _Function) -> None:
+    where, register = 8 * f.chance.randint(1, 16), f.register()
+    f.lines.append(
+        f.chance.choice(
+            [
+                f"add {f.register()}, qword ptr [rsp - {where}]",
+                f"adc {f.register()}, qword ptr [rsp - {where}]",
+                f"xor {f.register()}, qword ptr [rsp - {where}]",
+                f"mov {_LOW[f.register()]}, dword ptr [rsp - {where}]",
+                f"cmp byte ptr [rsp - {where}], 7",
+                f"movups xmm1, xmmword ptr [rsp - {max(where, 16)}]",
+                f"lea {register}, [rsp - {where}]\nmov {register}, [{register}]",
+            ]
+        )
+    )
+
+
+def _owner(name: str, chance: random.Random) -> str:
+    """A function that fills the red zone and jumps to its part."""
+    filled = [f"mov [rsp - {8 * n}], {chance.choice(_GENERAL)}" for n in range(1, 17)]
+    way = chance.choice(
+        [["jmp {}.cold"], ["jc {}.cold", "jmp {}.cold"], ["jrcxz 1f", "1: jmp {}.cold"]]
+    )
+    lines = [f"{name}:", *filled, *(line.format(name) for line in way)]
+    head = [".text", ".p2align 4", f".globl {name}", f".type {name}, @function"]
+    return "\n".join([*head, *lines, f".size {name}, . - {name}"])
 
 
 def _arithmetic(f: _Function) -> None:
@@ -252,11 +289,16 @@ forms:
 """
 
 
-def source_of(seed: int, count: int) -> str:
-    """Assembly of `count` functions f_0000 ... and the table that targets/forms.c calls."""
+def source_of(seed: int, count: int, *, parts: bool = False) -> str:
+    """Assembly of `count` functions f_0000 ... and the table that targets/forms.c calls; with
+    `parts` each does its work in f_0000.cold ..."""
     chance = random.Random(seed)
     names = [f"f_{number:04}" for number in range(count)]
-    functions = [_Function(name, chance).text() for name in names]
+    if parts:
+        functions = [_owner(name, chance) for name in names]
+        functions += [_Function(f"{name}.cold", chance, is_part=True).text() for name in names]
+    else:
+        functions = [_Function(name, chance).text() for name in names]
     data = ", ".join(str(chance.getrandbits(63)) for _ in range(_WORDS))
     rows = "\n".join(f".quad .Lname_{name}, {name}" for name in names)
     strings = "\n".join(f'.Lname_{name}: .asciz "{name}"' for name in names)
@@ -265,6 +307,7 @@ def source_of(seed: int, count: int) -> str:
             ".intel_syntax noprefix",
             ".text",
             *functions,
+            ".text",
             _TAIL + rows,
             ".quad 0, 0",
             ".section .rodata",
@@ -280,9 +323,9 @@ def source_of(seed: int, count: int) -> str:
     )
 
 
-def program_of(seed: int, count: int, *flags: str) -> Path:
+def program_of(seed: int, count: int, *flags: str, parts: bool = False) -> Path:
     """The program of these functions, built once."""
-    text = source_of(seed, count)
+    text = source_of(seed, count, parts=parts)
     place = target_directory() / f"forms-{hashlib.sha256(text.encode()).hexdigest()[:12]}.S"
     with building(place) as unfinished:
         if unfinished is not None:

@@ -116,6 +116,8 @@ class Target:
 
     def hold(self, seconds: float = 20) -> Counter[str]:
         """Close the gate, wait until every worker is at it; the then exact counters."""
+        # Who was told to go and has not run since would be taken for one who is here again.
+        self.await_condition(lambda: not self._page.leaving, "those told to go gone", seconds)
         self._page.hold()
         self.await_condition(lambda: self._page.parked, "all workers at the gate", seconds)
         return self.counters()

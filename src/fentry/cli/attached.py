@@ -171,6 +171,16 @@ def announce(attached: Attached, ops: Ops, verb: str) -> None:
     )
 
 
+def announce_missing(session: Session, ops: Ops) -> None:
+    """Say of libraries that the filter names and that are not loaded what becomes of them."""
+    for name, near in session.not_loaded(ops).items():
+        click.echo(
+            f"{name} is not loaded: its functions are traced when it is loaded"
+            + (f" (loaded: {', '.join(near)})" if near else ""),
+            err=True,
+        )
+
+
 def announce_attaching(pid: int | None, command: Sequence[str]) -> None:
     """Say on a terminal that the functions are being looked at: at first that takes seconds."""
     if sys.stderr and sys.stderr.isatty():

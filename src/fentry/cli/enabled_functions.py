@@ -1,8 +1,9 @@
 """Functions and what they call, as the kernel's enabled_functions and touched_functions show them.
 
 t_show() in kernel/trace/ftrace.c (v6.12): name, the number of ops, five cells for flags, then a tab
-and `tramp: ADDRESS (callback)`, or ` ->ftrace_ops_list_func` where ops share a list.  Several ops
-of one function follow in lines of their own, in the order in which they run.
+and `tramp: ADDRESS (callback)`, or ` ->ftrace_ops_list_func` where ops share a list, then in a line
+of its own `direct-->ADDRESS`.  Several ops of one function follow in lines of their own, in the
+order in which they run.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fentry.dispatch.records import DIRECT, IPMODIFY, SAVE_REGS, Record
+from fentry.dispatch.records import DIRECT, IPMODIFY, MODIFIED, SAVE_REGS, Record
 
-# " R" and so on, in the kernel's order; O (CALL_OPS) and M (MODIFIED) do not exist here.
-CELLS = ((SAVE_REGS, " R"), (IPMODIFY, " I"), (DIRECT, " D"), (0, " O"), (0, " M "))
+# " R" and so on, in the kernel's order; O (CALL_OPS) does not exist here.
+CELLS = ((SAVE_REGS, " R"), (IPMODIFY, " I"), (DIRECT, " D"), (0, " O"), (MODIFIED, " M "))
 
-LETTERS = {SAVE_REGS: "R", IPMODIFY: "I", DIRECT: "D"}
+LETTERS = {SAVE_REGS: "R", IPMODIFY: "I", DIRECT: "D", MODIFIED: "M"}
 
 Named = tuple[str, str]
 
@@ -33,6 +34,7 @@ def as_values(record: Record, named: Named, ops: Mapping[int, Mapping[str, Any]]
         "trampoline": record.call,
         "gone": record.is_gone,
         "list": record.on_list,
+        "direct": record.direct,
         "ops": [
             {key: ops[one][key] for key in ("id", "callback", "instance")}
             if one in ops
@@ -49,14 +51,17 @@ def lines_of(call: Mapping[str, Any]) -> list[str]:
     users: Sequence[Mapping[str, Any]] = call["ops"]
     if not users:
         return [line.rstrip() + (" gone" if call["gone"] else "")]
+    direct = [f"\tdirect-->{call['direct']:#x}"] if call["direct"] else []
+    if call["direct"] == call["trampoline"]:
+        return [line, *direct]  # the site calls it: there is no trampoline
     if call["list"]:
         line += f" ->ftrace_ops_list_func ({call['trampoline']:#x})"
     else:
         callbacks = ", ".join(_callback(one) for one in users)
         line += f"\ttramp: {call['trampoline']:#x} ({callbacks})"
         if len(users) == 1:
-            return [line]
-    return [line, *(f"\tops: {one['id']} ({_callback(one)})" for one in users)]
+            return [line, *direct]
+    return [line, *direct, *(f"\tops: {one['id']} ({_callback(one)})" for one in users)]
 
 
 def _cells(flags: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import click
@@ -15,23 +15,27 @@ from numpy.typing import NDArray
 from fentry.errors import BadInput
 from fentry.process.target import Target
 from fentry.sites.find import analyse
-from fentry.sites.functions import Functions, no_match, traceable_row
+from fentry.sites.functions import Functions, either, no_match, traceable_row
 from fentry.sites.site import SiteKind, reasons_by_value
 from fentry.sites.table import SiteTable
+from fentry.symbols.gaps import unknown_code
 from fentry.symbols.module import Module, module_of_file, open_image
-from fentry.symbols.patterns import Pattern, choose
+from fentry.symbols.patterns import PART, Pattern, choose
 from fentry.symbols.table import SymbolTable
+
+_LEAST_UNKNOWN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One function: ip in the target (or vaddr of a file), reason "" if it can be traced; then
-    its index among those that can."""
+    """One function, or part of one: ip in the target (or vaddr of a file), reason "" if it can be
+    traced; then its index among those that can."""
 
     index: int | None
     module: str
     name: str
     ip: int
+    is_part: bool  # of another function
     reason: str
     also: tuple[str, ...] = ()
     blocker: int | None = None  # the address of what is in the way
@@ -54,26 +58,48 @@ def list_(
 ) -> None:
     """List functions of a process (-p PID) or of a FILE that match the GLOBs.
 
-    MODULE!GLOB, re:EXPR, 0xADDRESS, indexes and !GLOB are as for -F of record. Each line is
-    MODULE!NAME and, behind a tab, why it cannot be traced. Nothing is stopped.
+    MODULE!GLOB, re:EXPR, 0xADDRESS, indexes, part:WORD and !WORD are as for -F of record; without
+    any all are listed, parts of functions as well. Each line is MODULE!NAME, or part:MODULE!NAME,
+    and, behind a tab, why it cannot be traced. Nothing is stopped.
     """
     file, patterns = (words[0], words[1:]) if pid is None and words else ("", words)
     if pid is None and not file:
         raise BadInput("say which functions: -p PID, or a FILE", remedy="fentry list -h")
-    listed = [
-        one
-        for one in (_of_process(pid, patterns) if pid is not None else _of_file(file, patterns))
-        if one.reason or not refused
-    ]
+    modules: list[Module] = []
+    every = (
+        _of_process(pid, patterns, modules)
+        if pid is not None
+        else _of_file(file, patterns, modules)
+    )
+    listed = [one for one in every if one.reason or not refused]
     if not only_counts:
         for one in listed:
             click.echo(_line(one, as_json, indexed))
-    traceable = sum(not one.reason for one in listed)
-    click.echo(
-        f"{traceable} traceable + {len(listed) - traceable} refused = {len(listed)}", err=True
-    )
+    click.echo(_sum(listed), err=True)
+    parts = [one for one in listed if one.is_part]
+    if parts:
+        click.echo(f"  of these {_sum(parts)} are parts of functions", err=True)
     for reason, count in Counter(one.reason for one in listed if one.reason).most_common():
         click.echo(f"{count:8} {reason}", err=not only_counts)
+    if not patterns:
+        for line in filter(None, map(_unknown, modules)):
+            click.echo(line, err=True)
+
+
+def _unknown(module: Module) -> str:
+    # What a list of functions cannot say by itself: how much it does not hold.
+    unknown, total = unknown_code(module.image)
+    if module.name.startswith("[") or unknown < _LEAST_UNKNOWN * total:  # the vDSO is refused
+        return ""
+    return (
+        f"{module.name}: {unknown:,} of {total:,} bytes of code are of no function that a symbol "
+        "or a frame description tells of: assembly, constants, or functions that are not listed"
+    )
+
+
+def _sum(listed: Sequence[Listed]) -> str:
+    traceable = sum(not one.reason for one in listed)
+    return f"{traceable} traceable + {len(listed) - traceable} refused = {len(listed)}"
 
 
 def _line(one: Listed, as_json: bool, indexed: bool) -> str:
@@ -83,6 +109,7 @@ def _line(one: Listed, as_json: bool, indexed: bool) -> str:
                 "index": one.index,
                 "module": one.module,
                 "name": one.name,
+                "kind": "part" if one.is_part else "function",
                 "also": one.also,
                 "ip": one.ip,
                 "traceable": not one.reason,
@@ -93,14 +120,17 @@ def _line(one: Listed, as_json: bool, indexed: bool) -> str:
     number = f"{one.index or '-':>7} " if indexed else ""
     names = ", ".join((one.name, *one.also))
     at = f" (0x{one.blocker:x})" if one.blocker is not None else ""
-    return f"{number}{one.module}!{names}" + (f"\t{one.reason}{at}" if one.reason else "")
+    kind = PART if one.is_part else ""
+    return f"{number}{kind}{one.module}!{names}" + (f"\t{one.reason}{at}" if one.reason else "")
 
 
-def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
+def _of_process(pid: int, patterns: tuple[str, ...], modules: list[Module]) -> Iterator[Listed]:
+    # Fills `modules` as well.
     target = Target(pid)
     try:
         functions = Functions(pid, target)
         functions.analyse()
+        modules += functions.modules
         yield from _rows(
             functions.modules, functions.table, functions.symbols, patterns, functions.blockers
         )
@@ -108,10 +138,16 @@ def _of_process(pid: int, patterns: tuple[str, ...]) -> Iterator[Listed]:
         target.close()
 
 
-def _of_file(path: str, patterns: tuple[str, ...]) -> Iterator[Listed]:
+def _of_file(path: str, patterns: tuple[str, ...], modules: list[Module]) -> Iterator[Listed]:
     if not os.path.isfile(path):
         raise BadInput(f"no such file: {path}", remedy="-p PID for a process")
     module = module_of_file(path, open_image(path))
+    if not len(module.image.functions):
+        raise BadInput(
+            f"no function of {path} is known",
+            cause="it has neither symbols nor frame descriptions (.eh_frame)",
+        )
+    modules.append(module)
     found = analyse(module.image)
     table = SiteTable.build([(0, found)])
     yield from _rows([module], table, SymbolTable([module]), patterns, found.blockers)
@@ -124,27 +160,37 @@ def _rows(
     patterns: tuple[str, ...],
     blockers: Mapping[int, int],
 ) -> Iterator[Listed]:
+    def as_part(pattern: Pattern) -> NDArray[np.bool_]:
+        return of(pattern, symbols.match_parts)
+
     def match(pattern: Pattern) -> NDArray[np.bool_]:
+        found = of(pattern, symbols.match)
+        if not pattern.removes and not (found | as_part(pattern)).any():
+            raise no_match(pattern.text, symbols)
+        return found & (not pattern.part)
+
+    def of(pattern: Pattern, matches: Callable[[str], NDArray[np.uint64]]) -> NDArray[np.bool_]:
         found = np.zeros(len(table), np.bool_)
         if pattern.index is not None:
             found[traceable_row(table, pattern.index)] = True
         else:
-            rows = table.rows_of(np.asarray(symbols.match(pattern.text), np.uint64))
+            rows = table.rows_of(np.asarray(matches(pattern.text), np.uint64))
             found[rows[rows >= 0]] = True
-        if not found.any() and not pattern.removes:
-            raise no_match(pattern.text, symbols)
         return found
 
-    chosen = choose(patterns, len(table), match)
+    words = patterns or ("*", f"{PART}*")
+    functions = choose(words, len(table), match)
+    parts = choose(words, len(table), as_part, from_all=False)
+    chosen = either(table, functions, parts, words)
     index = np.cumsum(table.traceable)
     reasons = reasons_by_value()
-    for i in np.flatnonzero(chosen).tolist():
+    names = symbols.names_at(table.ip[chosen])
+    for i, name in zip(np.flatnonzero(chosen).tolist(), names, strict=True):
         ip = int(table.ip[i])
-        name, _, _ = symbols.resolve(ip)
         refused = table.kind[i] == SiteKind.REFUSED
         reason = reasons[int(table.reason[i])].text if refused else ""
         number = None if refused else int(index[i])
         also = tuple(symbols.other_names(ip))
         blocker = blockers.get(ip) if refused else None
         module = modules[int(table.module[i])].name
-        yield Listed(number, module, name, ip, reason, also, blocker)
+        yield Listed(number, module, name, ip, bool(table.part[i]), reason, also, blocker)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
+from fentry.dispatch.followed import Followed
 from fentry.dispatch.threads import ThreadFilter, check
 from fentry.errors import BadInput
 from fentry.process.proc import list_tids
@@ -67,12 +68,6 @@ def thread_filter(
 ) -> ThreadFilter:
     """The threads that options choose, all if there are none. Raises BadInput."""
     wanted = ThreadFilter(_numbers(tids), _numbers(not_tids), names, follow)
-    if follow and not wanted.only:
-        raise BadInput(
-            "-f follows the threads that are made beside chosen ones",
-            cause="without --tid and --thread every thread is traced, new ones as well",
-            remedy="--tid TID -f",
-        )
     if pid is None and (wanted.tids or wanted.notrace_tids):
         raise BadInput(
             "--tid and --not-tid need -p PID",
@@ -97,6 +92,24 @@ def unnamed(names: tuple[str, ...]) -> str:
     return f"; no thread was named {' or '.join(names)}" if names else ""
 
 
+def unloaded(names: Sequence[str]) -> str:
+    """What to say of libraries that never came, "" if there are none."""
+    return f"; {' and '.join(names)} {'was' if len(names) == 1 else 'were'} never loaded" * bool(
+        names
+    )
+
+
+def children_line(followed: Followed | None) -> str:
+    """What to say of forked children that were followed, "" if there was none."""
+    if followed is None:
+        return ""
+    text = f"; {followed.count} forked children seen" if followed.count else ""
+    if followed.unreachable:
+        shown = ", ".join(f"{pid}: {why}" for pid, why in list(followed.unreachable.items())[:4])
+        text += f"; {len(followed.unreachable)} children are silent and not restored ({shown})"
+    return text
+
+
 def left_alone(foreign: tuple[int, ...]) -> str:
     """What to say of sites that somebody else changed, "" if there are none."""
     if not foreign:
@@ -109,7 +122,8 @@ pid_option = click.option("-p", "--pid", type=int, help="The process.")
 filter_option = click.option(
     "-F", "--filter", "wanted", multiple=True, metavar="GLOB",
     help="Functions to trace: GLOB, MODULE!GLOB, re:EXPR, 0xADDRESS, the index of `fentry list "
-    "--index`; !GLOB takes away. May be given again. Default: all.",
+    "--index`; part:WORD parts of them (f.cold); !WORD takes away. May be given again. Default: "
+    "all, no parts.",
 )  # fmt: skip
 notrace_option = click.option(
     "-N", "--notrace", "unwanted", multiple=True, metavar="GLOB",
@@ -129,7 +143,9 @@ _THREAD_OPTIONS = (
         help="Trace threads while their name matches.",
     ),
     click.option(
-        "-f", "--follow", is_flag=True, help="Threads that are made later are traced as well."
+        "-f", "--follow", is_flag=True,
+        help="Children that are forked are traced as well, and threads that are made later beside "
+        "chosen ones.",
     ),
 )  # fmt: skip
 

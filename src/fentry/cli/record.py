@@ -14,11 +14,13 @@ from fentry.cli.attached import (
     Interruption,
     announce,
     announce_attaching,
+    announce_missing,
     check_choice,
     interruptible,
 )
 from fentry.cli.options import (
     OURS_BEFORE_COMMAND,
+    children_line,
     command_argument,
     dispatch_option,
     duration_option,
@@ -32,16 +34,18 @@ from fentry.cli.options import (
     pid_option,
     thread_filter,
     thread_options,
+    unloaded,
     unnamed,
 )
 from fentry.dispatch.ops import Callback, Ops
+from fentry.dispatch.permanent import permanent
 from fentry.errors import BadInput, FentryError, TraceFileError
 from fentry.events.clock import ClockPair
 from fentry.formats.tracefile_layout import FILE_MAGIC
 from fentry.formats.tracefile_writer import refuse_recorded
 from fentry.recording import Recording, Summary
 from fentry.ring.clock import check_clock, sample
-from fentry.ring.layout import MODE_DISCARD, MODE_OVERWRITE
+from fentry.ring.layout import CLOCK_LOCKED_COUNTER, MODE_DISCARD, MODE_OVERWRITE
 from fentry.session import Options
 
 
@@ -56,6 +60,13 @@ from fentry.session import Options
     "-m", "--buffer", default="8M", show_default=True, help="Most ring bytes for each CPU."
 )
 @click.option("--overwrite", is_flag=True, help="A full ring forgets its oldest records.")
+@click.option(
+    "--clock",
+    type=click.Choice(["tsc", "percpu-counter"]),
+    default="tsc",
+    show_default=True,
+    help="What records are dated by: time, or (cheaper) their order on each CPU only.",
+)
 @click.option("--no-parent", is_flag=True, help="Records of 16 bytes, without the caller.")
 @click.option("--adopt", "adopting", is_flag=True, help="Go on with what a dead fentry left.")
 @max_stop_option
@@ -73,6 +84,7 @@ def record(
     output: str,
     buffer: str,
     overwrite: bool,
+    clock: str,
     no_parent: bool,
     adopting: bool,
     max_stop: str,
@@ -93,18 +105,23 @@ def record(
         record_bytes=16 if no_parent else 24,
         max_stop_s=parse_seconds(max_stop),
         dispatch=dispatch,
+        follow_forks=follow,
+        clock=clock,
     )
     seconds = parse_seconds(duration) if duration is not None else None
     threads = thread_filter(pid, tids, not_tids, thread_names, follow)
     ops = Ops(Callback.RECORD, patterns(wanted), patterns(unwanted), threads=threads)
-    check_clock()
-    clock = [ClockPair(*sample())]
+    pairs = []
+    if clock == "tsc":
+        check_clock()
+        pairs.append(ClockPair(*sample()))
     check_output(output)
     announce_attaching(pid, command)
     with interruptible() as interruption:
         with Attached(pid, command, options, adopting=adopting) as attached:
-            recording, problem = _record(attached, ops, output, clock, seconds, interruption)
-        click.echo(final_line(recording.summary, output), err=True)
+            recording, problem = _record(attached, ops, output, pairs, seconds, interruption)
+        children = children_line(attached.session.followed)
+        click.echo(final_line(recording.summary, output, children), err=True)
         if problem is not None:
             click.echo(f"fentry: {problem}", err=True)
         code = attached.exit_code(interruption)
@@ -115,14 +132,14 @@ def _check_adopting(pid: int | None) -> None:
     if pid is None:
         raise BadInput("--adopt needs -p PID", remedy="fentry record --adopt -p PID")
     context = click.get_current_context()
-    functions, ring = ("wanted", "unwanted"), ("buffer", "overwrite", "no_parent")
+    functions, ring = ("wanted", "unwanted"), ("buffer", "overwrite", "clock", "no_parent")
     fixed = (*functions, "tids", "not_tids", "thread_names", "follow", *ring)
     default = click.core.ParameterSource.DEFAULT
     if any(context.get_parameter_source(name) is not default for name in fixed):
         raise BadInput(
             "--adopt goes on with the functions, the threads and the ring that are there",
-            cause="-F, -N, --tid, --not-tid, --thread, -f, -m, --overwrite and --no-parent "
-            "cannot be changed",
+            cause="-F, -N, --tid, --not-tid, --thread, -f, -m, --overwrite, --clock and "
+            "--no-parent cannot be changed",
             remedy=f"fentry record --adopt -p {pid}",
         )
 
@@ -139,16 +156,26 @@ def _record(
     session = attached.session
     adopted = [one for one in session.ops.values() if one.callback is Callback.RECORD]
     if session.ops and not adopted:
+        goes_on = (
+            "its PERMANENT ops go on" if permanent(session.ops.values()) else "it is detached now"
+        )
         raise BadInput(
             f"there is no recording of process {session.pid} to go on with",
-            cause="what was left only counted; it is detached now",
+            cause=f"what was left only counted; {goes_on}",
             remedy=f"fentry record -p {session.pid} -F GLOB",
         )
     ops = adopted[0] if adopted else session.register(ops)
+    announce_missing(session, ops)
     recording = Recording(session, ops, output, clock)
     try:
         with recording:
             announce(attached, ops, "recording")
+            if session.ring.clock == CLOCK_LOCKED_COUNTER:
+                click.echo(
+                    f"process {session.pid} has no rseq: its per-CPU counters are incremented "
+                    "with a lock prefix, which costs more",
+                    err=True,
+                )
             attached.let_go()
             until = time.monotonic() + seconds if seconds is not None else None
             recording.run(until, interruption, interruption.fileno())
@@ -189,7 +216,7 @@ def _may_be_replaced(path: str) -> bool:
         return False  # what it is cannot be seen
 
 
-def final_line(summary: Summary, path: str) -> str:
+def final_line(summary: Summary, path: str, children: str = "") -> str:
     """The one line a recording ends with: events, drops, time stopped, next command."""
     stops = summary.stops_ns
     return (
@@ -201,8 +228,11 @@ def final_line(summary: Summary, path: str) -> str:
         + f"; stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms"
         + f", longest {max(stops, default=0) / 1e6:.1f} ms"
         + (f"; {summary.why_ended}" if summary.why_ended else "")
+        + children
         + unnamed(summary.unmatched)
+        + unloaded(summary.never_loaded)
         + left_alone(summary.foreign)
+        + ("; its PERMANENT ops go on" if summary.goes_on else "")
         + (f"; {summary.parked_bytes} bytes parked" if summary.parked_bytes else "")
         + f"; next: fentry report -i {path}"
     )

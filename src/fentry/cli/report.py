@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import click
@@ -31,6 +31,12 @@ from fentry.symbols.patterns import parse
 DEFAULT_INPUT = "trace.fentry"
 
 EXIT_BROKEN_PIPE = 141
+
+_MOST_CHILDREN = 8
+_ENDINGS = {
+    "exec": "is not followed any more: it executed",
+    "lost": "cannot be looked at any more:",
+}
 
 _EPILOG = """
 Exit status: 0, 10 when nothing of the file can be read, 141 when the reader of the output went
@@ -148,13 +154,17 @@ def _write_lines(
     tasks = TaskNames(trace.tasks)
     form: text.JsonLines | text.FunctionText
     if as_json:
-        form = text.JsonLines(symbols, tasks)
+        form = text.JsonLines(symbols, tasks, has_time=trace.has_time)
     else:
-        form = text.FunctionText(symbols, tasks)
+        form = text.FunctionText(symbols, tasks, has_time=trace.has_time)
         overrun = sum(cpu.overrun for cpu in trace.losses)
         written = trace.records + overrun
         cpus = trace.meta.nr_cpus
-        out.write(text.function_header(entries=trace.records, written=written, nr_cpus=cpus))
+        out.write(
+            text.function_header(
+                entries=trace.records, written=written, nr_cpus=cpus, clock=trace.meta.clock
+            )
+        )
     for events in chosen.of(trace.merged()):
         for start in range(0, len(events), text.LINES_AT_ONCE):
             out.write(form.lines(events.take(slice(start, start + text.LINES_AT_ONCE))))
@@ -187,7 +197,7 @@ def _report_damage(trace: TraceReader) -> None:
 
 def _report_totals(trace: TraceReader, shown: int) -> None:
     losses = trace.losses
-    parts = [f"{shown} of {trace.records} events"]
+    parts = [f"{shown} of {trace.records} events (clock {trace.meta.clock})"]
     parts.append(f"{sum(cpu.dropped_events for cpu in losses)} dropped")
     for count, word in (
         (sum(cpu.overrun for cpu in losses), "overrun"),
@@ -199,9 +209,41 @@ def _report_totals(trace: TraceReader, shown: int) -> None:
             parts.append(f"{count} {word}")
     parts.append(_damage_in_short(trace))
     click.echo(", ".join(parts), err=True)
+    if not trace.has_time:
+        click.echo(_without_times(trace), err=True)
     for event in trace.events:
         if event.get("kind") == "modules":
             click.echo(_gap_of(event), err=True)
+    for line in _children_of(trace.events):
+        click.echo(line, err=True)
+
+
+def _children_of(events: Sequence[dict[str, Json]]) -> list[str]:
+    # Forked children that were seen, and what a child ran that is not in the trace any more.
+    def told(kind: str) -> list[tuple[str, str]]:
+        found = [event for event in events if event.get("kind") == kind]
+        return [(str(e.get("pid")), _printed(str(e.get("name")))) for e in found]
+
+    lines = []
+    if forked := told("fork"):
+        shown = ", ".join(f"{name}-{pid}" for pid, name in forked[:_MOST_CHILDREN])
+        more = f" and {len(forked) - _MOST_CHILDREN} more" if len(forked) > _MOST_CHILDREN else ""
+        lines.append(f"forked children seen: {shown}{more}")
+    for kind, what in _ENDINGS.items():
+        ended = told(kind)
+        lines += [f"child {pid} {what} {name}" for pid, name in ended[:_MOST_CHILDREN]]
+        if len(ended) > _MOST_CHILDREN:
+            lines.append(f"{len(ended) - _MOST_CHILDREN} more like this")
+    return lines
+
+
+def _without_times(trace: TraceReader) -> str:
+    # What cannot be said of events that are only counted.
+    said = "records are counted on each CPU: order within each CPU only, no times"
+    stray = trace.meta.stray_cpu
+    if any(cpu.cpu == stray and cpu.recorded for cpu in trace.losses):
+        said += f"; under CPU {stray} stand calls whose CPU is not known, in their own order"
+    return said
 
 
 def _gap_of(event: dict[str, Json]) -> str:
@@ -210,9 +252,13 @@ def _gap_of(event: dict[str, Json]) -> str:
     times = event.get("time_ns"), event.get("not_before_ns")
     numbers = [value for value in times if isinstance(value, int)]
     names = [os.path.basename(str(path)) for path in loaded] if isinstance(loaded, list) else []
-    shown = printable(", ".join(names).encode("utf-8", "replace"))
+    shown = _printed(", ".join(names))
     late = f" up to {(numbers[0] - numbers[1]) / 1e6:.0f} ms after it" if len(numbers) == 2 else ""
-    return f"{shown.decode()} loaded meanwhile: {functions} functions traced from{late}"
+    return f"{shown} loaded meanwhile: {functions} functions traced from{late}"
+
+
+def _printed(text: str) -> str:
+    return printable(text.encode("utf-8", "replace")).decode()
 
 
 def _only_unfinished(trace: TraceReader) -> bool:

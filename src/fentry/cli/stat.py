@@ -17,11 +17,13 @@ from fentry.cli.attached import (
     Interruption,
     announce,
     announce_attaching,
+    announce_missing,
     check_choice,
     interruptible,
 )
 from fentry.cli.options import (
     OURS_BEFORE_COMMAND,
+    children_line,
     command_argument,
     dispatch_option,
     duration_option,
@@ -34,13 +36,14 @@ from fentry.cli.options import (
     pid_option,
     thread_filter,
     thread_options,
+    unloaded,
     unnamed,
 )
 from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.seen import LOOK_S
 from fentry.errors import FentryError
 from fentry.formats.table import FunctionCount, count_json, count_table
-from fentry.process.proc import list_tids
+from fentry.process.proc import is_dead, list_tids
 from fentry.session import Options, Session
 
 _LOOK_S = 0.1
@@ -77,7 +80,7 @@ def stat(
     Ends with Ctrl-C, after -d TIME, or with the process, and then prints the counts.
     """
     check_choice(pid, command, "stat")
-    options = Options(max_stop_s=parse_seconds(max_stop), dispatch=dispatch)
+    options = Options(max_stop_s=parse_seconds(max_stop), dispatch=dispatch, follow_forks=follow)
     threads = thread_filter(pid, tids, not_tids, thread_names, follow)
     ops = Ops(Callback.COUNT, patterns(wanted), patterns(unwanted), threads=threads)
     seconds = parse_seconds(duration) if duration is not None else None
@@ -86,11 +89,13 @@ def stat(
         with Attached(pid, command, options) as attached:
             session = attached.session
             session.register(ops)
+            announce_missing(session, ops)
             announce(attached, ops, "counting")
             attached.let_go()
             until = time.monotonic() + seconds if seconds is not None else None
-            why = _wait(session, LOOK_S if threads else _LOOK_S, until, interruption)
+            why = _wait(session, LOOK_S if threads or follow else _LOOK_S, until, interruption)
             why += unnamed(tuple(session.unmatched_names(ops)))
+            why += unloaded(tuple(session.not_loaded(ops, ever=True)))
             problem = _detach(session)
         rows, total = _counted(session, ops, show_all)
         if as_json:
@@ -113,8 +118,10 @@ def _wait(session: Session, look_s: float, until: float | None, interruption: In
         left = look_s if until is None else until - time.monotonic()
         if left <= 0:
             return "time is up"
-        select.select([session.pidfd, interruption.fileno()], [], [], min(left, look_s))
+        waiting = [*session.wakeups, interruption.fileno()]
+        select.select(waiting, [], [], min(left, look_s))
         session.follow_threads()
+        session.follow_forks()
         if why := session.why_over():
             return why
         with contextlib.suppress(FentryError):
@@ -153,10 +160,12 @@ def _counted(session: Session, ops: Ops, show_all: bool) -> tuple[list[FunctionC
 
 def _final_line(session: Session, total: int, traced: int, refused: int, why: str) -> str:
     stops = session.target.stop_durations_ns
-    whom = f"-p {session.pid}" if list_tids(session.pid) else "..."
+    pid = session.pid  # a command that has ended is still there, as our child
+    whom = "..." if all(is_dead(pid, tid) for tid in list_tids(pid)) else f"-p {pid}"
     return (
         f"{total} calls, 0 dropped; {traced} functions counted, {refused} refused; "
         f"stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms, "
-        f"longest {max(stops, default=0) / 1e6:.1f} ms; {why}{left_alone(session.foreign)}"
+        f"longest {max(stops, default=0) / 1e6:.1f} ms; {why}"
+        f"{children_line(session.followed)}{left_alone(session.foreign)}"
         f"; next: fentry record {whom} -F GLOB"
     )

@@ -18,16 +18,17 @@ from fentry.dispatch.seen import threads_text
 from fentry.dispatch.tallies import hits, ring_tallies
 from fentry.errors import PatchError, RegionError
 from fentry.process.maps import read_maps
-from fentry.process.proc import command_of
 from fentry.process.target import Target
 from fentry.region.inherited import inheritors_of
-from fentry.region.layout import Kind, SiteState, State
+from fentry.region.layout import HeaderFlag, Kind, SiteState, State
+from fentry.region.owners import Owner
 from fentry.region.region import Region
 from fentry.symbols.ifuncs import implementations
 from fentry.symbols.module import load_modules
 from fentry.symbols.table import SymbolTable
 
 _TRIES = 10
+_NOBODY = "nobody: its controller is gone"
 
 CALLBACKS = {int(one): one.name.lower() for one in Callback}
 
@@ -68,11 +69,17 @@ def describe(target: Target, with_sites: bool, touched: bool = False) -> dict[st
     if region is None:
         return found
     registry = region.registry
-    inherited, owner = registry.is_inherited(), region.owner()
+    inherited = registry.is_inherited()
+    owners = region.owners.every
     sites = registry.sites
-    found["state"] = "inherited by fork, silent" if inherited else "traced"
-    found["owner"] = owner
+    followed = region.is_followed
+    child = "inherited by fork, followed" if followed else "inherited by fork, silent"
+    found["state"] = child if inherited else "traced"
+    found["follows"] = followed
+    found["owner"] = next((one.pid for one in owners if one.is_alive), 0)
+    found["owners"] = [_owner(one) for one in owners]
     found["children"] = [] if inherited else inheritors_of(target.pid)
+    found["enabled"] = not int(registry.header["flags"]) & HeaderFlag.OFF
     found["generation"] = int(registry.header["generation"])
     found["sites"] = int((sites["state"] == SiteState.CALL).sum())
     found["ops"] = _ops(target, region, inherited=inherited)
@@ -90,8 +97,16 @@ def describe(target: Target, with_sites: bool, touched: bool = False) -> dict[st
     return found
 
 
+def _owner(owner: Owner) -> dict[str, Any]:
+    alive = owner.is_alive
+    return {
+        "number": owner.number, "pid": owner.pid, "alive": alive,
+        "name": owner.text if alive else "",
+    }  # fmt: skip
+
+
 def _flags(value: int) -> list[str]:
-    return [str(flag.name) for flag in Flags if flag & value & ~Flags.PID]
+    return [str(flag.name) for flag in Flags if flag & value & ~(Flags.PID | Flags.DIRECT)]
 
 
 def _ops(target: Target, region: Region, *, inherited: bool) -> list[dict[str, Any]]:
@@ -103,6 +118,7 @@ def _ops(target: Target, region: Region, *, inherited: bool) -> list[dict[str, A
         callback = CALLBACKS.get(int(row["callback"]), "?")
         one: dict[str, Any] = {
             "id": int(row["id"]),
+            "owner": int(row["owner"]),
             "callback": callback,
             "filter": bytes(row["filter"]).decode(errors="replace"),
             "functions": int(row["nr_sites"]),
@@ -112,7 +128,7 @@ def _ops(target: Target, region: Region, *, inherited: bool) -> list[dict[str, A
             "flags": _flags(int(row["flags"])),
         }
         if callback == "count":
-            one["hits"] = int(hits(region, int(row["slot"])).sum())
+            one["hits"] = int(hits(region, int(row["slot"]), int(row["owner"])).sum())
         found.append(one)
     return found
 
@@ -154,36 +170,53 @@ def text_of(found: dict[str, Any]) -> str:
 
 
 def _summary(found: dict[str, Any]) -> list[str]:
-    owner = found["owner"]
-    by = f"process {owner} ({command_of(owner)})" if owner else "nobody: its controller is gone"
-    lines = [f"  owner       {by}"]
+    owners = found["owners"]
+    several = len(owners) > 1
+    lines = [_owner_line(one, several) for one in owners] or [f"  owner       {_NOBODY}"]
     if found["children"]:
         pids = " ".join(map(str, found["children"]))
-        lines.append(f"  children    {pids} (forked while traced; silent)")
+        how = "followed" if found["follows"] else "silent"
+        lines.append(f"  children    {pids} (forked while traced; {how})")
     lines.append(f"  generation  {found['generation']}")
-    lines.append(f"  sites       {found['sites']}")
+    off = "" if found["enabled"] else " (switched off)"
+    lines.append(f"  sites       {found['sites']}{off}")
     sizes = ", ".join(f"{kind} {count >> 10}K" for kind, count in found["bytes"].items() if count)
     lines.append(f"  memory      {sizes}")
-    for ops in found["ops"]:
-        where = f" in {ops['instance']}" if ops["instance"] else ""
-        counted = f", {ops['hits']} hits" if "hits" in ops else ""
-        called = " ".join(["", ops["function"], *ops["flags"]]) if ops["function"] else ""
-        lines.append(
-            f"  ops {ops['id']:<7} {ops['callback']}{called}{where} {ops['filter']} "
-            f"({ops['functions']} functions{counted})"
-            + (f", threads {ops['threads']}" if ops["threads"] else "")
-        )
-    lines += map(_ring_line, found["instances"])
-    if not owner:
+    lines += [_ops_line(one, several) for one in found["ops"]]
+    lines += [_ring_line(one, several) for one in found["instances"]]
+    if not owners or not all(one["alive"] for one in owners):
         pid = found["pid"]
-        lines.append(f"  next        fentry detach -p {pid}, or fentry record --adopt -p {pid}")
+        force = "--force " if any("PERMANENT" in ops["flags"] for ops in found["ops"]) else ""
+        lines.append(
+            f"  next        fentry detach {force}-p {pid}, or fentry record --adopt -p {pid}"
+        )
     return lines
 
 
-def _ring_line(ring: dict[str, Any]) -> str:
+def _owner_line(owner: dict[str, Any], several: bool) -> str:
+    # Of several each has its number, which the lines of its ops and rings repeat.
+    word = f"owner {owner['number']}" if several else "owner"
+    gone = f", process {owner['pid']}" if several and owner["pid"] else ""
+    return f"  {word:<11} {owner['name'] or _NOBODY + gone}"
+
+
+def _ops_line(ops: dict[str, Any], several: bool) -> str:
+    where = f" in {ops['instance']}" if ops["instance"] else ""
+    counted = f", {ops['hits']} hits" if "hits" in ops else ""
+    called = "".join(f" {word}" for word in (ops["function"], *ops["flags"]) if word)
+    return (
+        f"  ops {ops['id']:<7} {ops['callback']}{called}{where} {ops['filter']} "
+        f"({ops['functions']} functions{counted})"
+        + (f", threads {ops['threads']}" if ops["threads"] else "")
+        + (f", owner {ops['owner']}" if several else "")
+    )
+
+
+def _ring_line(ring: dict[str, Any], several: bool) -> str:
     name = f" of {ring['name']}" if ring["name"] else ""
+    clock = "" if ring["clock"] == "tsc" else f", clock {ring['clock']}"
     off = "" if ring["tracing_on"] else "; tracing is off"
     return (
         f"  ring{name + ' ':<8}{ring['records']} records, {ring['unread']} of them not read yet, "
-        f"{ring['dropped']} dropped{off}"
+        f"{ring['dropped']} dropped{clock}{off}" + (f", owner {ring['owner']}" if several else "")
     )

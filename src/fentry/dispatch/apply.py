@@ -6,8 +6,7 @@ text, pads that are in use.  Removal: text, then pads, then rows (docs/design/re
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -26,23 +25,27 @@ from fentry.dispatch.change import (
     keys_of,
 )
 from fentry.dispatch.code_space import CodeSpace
+from fentry.dispatch.controllers import Outdated
 from fentry.dispatch.list import LIST, Listed, OpsList, overflow, split, too_large
 from fentry.dispatch.natives import Natives
 from fentry.dispatch.plan import Plan
 from fentry.dispatch.writes import Writes, windows
 from fentry.errors import LockError, PatchError
 from fentry.process.deferral import deferred_signals
+from fentry.process.gather import MOST_PIECES, Evidence, Pieces
 from fentry.process.target import Halt, Target
 from fentry.region.layout import (
     MAX_SET,
     TRAMPOLINE_DTYPE,
     TRAMPOLINE_ROWS,
     Kind,
+    SiteFlag,
     SiteState,
     State,
     TrampolineKind,
 )
 from fentry.region.lists import ListEntry, read_list
+from fentry.region.owners import Owner
 from fentry.region.region import Region
 from fentry.sites import pad as pads
 from fentry.sites.moved import carrier_pads, moved_code
@@ -50,13 +53,14 @@ from fentry.sites.patcher import POKE_BYTES, SiteRestoreError, differ, read_mapp
 from fentry.sites.site import Reason, SiteKind
 from fentry.sites.table import SiteTable
 from fentry.trampolines.arena import Arena
-from fentry.trampolines.body import Body, CallBody, CountBody, Traits
+from fentry.trampolines.body import Body, CallBody, CountBody, DirectBody, Traits
 from fentry.trampolines.build import build_trampoline
 from fentry.trampolines.entry import section_offset
 from fentry.trampolines.list import build_list, cell_offset
 from fentry.x86.code import Code
 
 UNKNOWN_SET = (-1,)  # what an adopted site calls when no live trampoline lies there
+_MOST_WAITING = 4  # trampolines that nobody calls and that are not yet free: their slots are, too
 
 BodyOf = Callable[[int], Body]
 Codes = dict[tuple[Set, int], tuple[Callable[[int], Code], int]]  # for an origin; bytes
@@ -64,6 +68,10 @@ Codes = dict[tuple[Set, int], tuple[Callable[[int], Code], int]]  # for an origi
 
 def _nothing() -> None:
     pass
+
+
+def _unknown() -> None:
+    return None
 
 
 class Dispatcher:
@@ -78,6 +86,7 @@ class Dispatcher:
         natives: Natives,
         arenas: Sequence[Arena],
         arena_of_module: Sequence[int],
+        owner: Owner,
         *,
         lists_all: bool = False,
     ) -> None:
@@ -87,6 +96,7 @@ class Dispatcher:
         self.table = table
         self._traits = traits
         self._natives = natives
+        self._owner = owner
         self._code = CodeSpace(target.memory, region, arenas)
         self._arenas = self._code.arenas
         lookup = np.asarray(list(arena_of_module) or [0], np.int32)
@@ -102,12 +112,19 @@ class Dispatcher:
         self._live: dict[tuple[Set, int], Trampoline] = {}
         self._parked: list[Trampoline] = []
         self._twins: list[Trampoline] = []  # in use, of a set that has another one in its arena
-        self._strange: set[int] = set()  # what sites call again once somebody's breakpoint is gone
+        # What sites call that we do not know of, or call again once somebody's breakpoint is gone.
+        self._strange: set[int] = set()
+        self.unseen: list[int] = []  # rows of sites of other controllers that our table lacks
         self._lists_all = lists_all
         self._list = OpsList(traits)
         self._lists: list[Trampoline] = []
+        # Sites that do not call the list any more; a call may be in it and not have looked yet.
+        self._left_list = np.zeros(n, np.bool_)
         self._free_rows: list[int] = []
         self._next_row = 0
+        self._gaps: list[tuple[int, int, int]] = []  # memory that no row tells of: arena, from, to
+        self._stale: list[int] = []  # rows of sites whose module is gone
+        self._covered: list[int] = []  # sites that call the list under somebody else's bytes
         header = region.registry.header
         self.generation = int(header["generation"])
         self._site_rows = int(header["site_rows"])
@@ -163,12 +180,15 @@ class Dispatcher:
         Returns the members of each ops: id -> bool[n].
         """
         registry = self._region.registry
+        # First: who changes anything while all the rest is read makes this out of date.
+        generation = int(registry.header["generation"])
+        self.generation = -1 if generation % 2 else generation
         for segment in self._region.of_kind(Kind.CODE):
             self._code.at(segment.address).add(segment)
         by_address: dict[int, Trampoline] = {}
-        for i, row in enumerate(registry.trampolines):
-            if row["state"] != State.LIVE:
-                continue
+        rows, sites = registry.trampolines, registry.sites
+        for i in np.flatnonzero(rows["state"] == State.LIVE).tolist():
+            row = rows[i]
             chosen = tuple(int(one) for one in row["ops"][: int(row["nr_ops"])])
             if row["kind"] == TrampolineKind.LIST:
                 chosen = LIST
@@ -181,22 +201,30 @@ class Dispatcher:
                 self._lists.append(one)
                 self._live[chosen, arena] = one
             self._next_row = i + 1
-        self._adopt_sites(registry.sites, by_address)
+        unused = rows["state"][: self._next_row] != State.LIVE
+        self._free_rows = np.flatnonzero(unused)[::-1].tolist()
+        self._adopt_sites(sites, by_address)
         # What nothing calls is not to be taken for that of new ops: who was here may have died.
         self._twins = [one for one in by_address.values() if one.set != LIST]
         self._park_unused()
         for one in self._twins:
             self._live.setdefault((one.set, one.arena), one)
         self._twins = [o for o in self._twins if self._live[o.set, o.arena] is not o]
-        self.generation = int(registry.header["generation"])
         numbers = {one for chosen in self._sets for one in chosen}
         has = {n: np.array([n in chosen for chosen in self._sets]) for n in numbers}
         members = {number: flags[self._current] for number, flags in has.items()}
         self._adopt_list(members)
+        spans = [(one.address, one.bytes) for one in by_address.values()]
+        spans += [(low, high - low) for low, high in self._natives.spans]
+        spans += [(piece.address, piece.bytes) for piece in self._list.now.pieces]
+        known = UNKNOWN_SET not in self._sets  # else text calls what no row tells of
+        self._gaps = self._code.gaps(spans, sites) if known else []
         return members
 
     def _adopt_list(self, members: dict[int, NDArray[np.bool_]]) -> None:
         tables: dict[int, list[ListEntry]] = {}
+        known = np.flatnonzero(self._text.row >= 0)
+        calling = np.zeros(len(self.table), np.bool_)
         for one in self._lists:
             table = self._target.memory.read_u64(one.section)
             tables.setdefault(table, read_list(self._target.memory, table))
@@ -206,6 +234,9 @@ class Dispatcher:
             for entry in tables[table]:
                 chosen = members.setdefault(entry.id, np.zeros(len(self.table), np.bool_))
                 chosen[sites] |= entry.wants(self._text.row[sites])
+                self._left_list[known] |= entry.wants(self._text.row[known])
+            calling[sites] = True
+        self._left_list &= ~calling
         self._list.adopt(tables)
 
     def _adopt_sites(self, rows: NDArray[np.void], trampolines: dict[int, Trampoline]) -> None:
@@ -213,27 +244,34 @@ class Dispatcher:
         sites = self.table.rows_of(rows["ip"].astype(np.uint64))
         stale = (sites >= 0) & ~adoption.is_of_now(memory, self._region, self.table, sites, rows)
         sites[stale] = -1
-        for number in np.flatnonzero(stale).tolist():
-            # A detach would take its bytes for what was there before.
-            gone = rows[number : number + 1].copy()
-            gone["state"] = SiteState.GONE
-            self._region.registry.write_sites(number, gone)
+        # A detach would take their bytes for what was there before.
+        self._stale = np.flatnonzero(stale & (rows["state"] != SiteState.GONE)).tolist()
         self._site_of_row = sites.tolist()
         known = sites >= 0
+        # In a module that we have not seen, or see otherwise: somebody else's, who knows it.
+        unseen = np.flatnonzero(~known & (rows["state"] != SiteState.GONE))
+        unseen = unseen[adoption.lead_to_us(memory, self._region, rows[unseen])]
+        self.unseen = [int(number) for number in unseen]
+        self._strange.update(adoption.called_by(memory, rows[unseen]))
         rows, sites = rows[known], sites[known]
         self._text.row[sites] = np.flatnonzero(known)
         adoption.believe(self.table, sites, rows)
         self._text.pad[sites] = rows["pad"]
+        self._text.modified[sites] = rows["flags"] & SiteFlag.MODIFIED != 0
         self._laid[sites] = rows["pad"] != 0
         short = sites[(rows["pad"] != 0) & (rows["hole"] != 0)]
         self._laid[short] = detours.leads_to_pad(memory, self.table, short, self._text.pad[short])
         self._keys.update(zip(rows["key"].tolist(), sites.tolist(), strict=True))
         found, mapped = read_mapped(memory, self.table.patch[sites])
         changed = mapped & self._is_changed(sites, found)
+        lists = {one.address for one in self._lists}
         for site, text in zip(sites[changed].tolist(), found[changed], strict=True):
             called = adoption.take_call(memory, self.table, self._text, site, text.tobytes())
             if called is None:
-                self._strange.add(int(rows["call"][np.flatnonzero(sites == site)[0]]))
+                calls = int(rows["call"][np.flatnonzero(sites == site)[0]])
+                self._strange.add(calls)
+                if calls in lists:
+                    self._covered.append(site)
             else:
                 one = trampolines.get(called)
                 self._current[site] = self._index(one.set if one else UNKNOWN_SET)
@@ -247,17 +285,21 @@ class Dispatcher:
         body_of: BodyOf,
         *,
         verify: Callable[[], None] = _nothing,
+        relied_on: Callable[[], Pieces | None] = _unknown,
         before: Callable[[], None] = _nothing,
         after: Callable[[], None] = _nothing,
         undo: Callable[[], None] = _nothing,
+        bounded: bool = True,
     ) -> int:
         """Bring the target to `plan`; how many sites changed.
 
-        All four are called inside the stop: `verify` first of all, to raise when the plan is out
-        of date; `before` and `after` to write what else the registry is to say, of ops that come
-        before the changes, of ops that go after them; `undo` takes what `before` wrote back when
-        the changes fail.  All or nothing: raises PatchError, LockError, TargetGone, StopTimeout
-        with every site as it was.
+        These are called inside the stop: `verify` first of all, to raise when the plan is out of
+        date, unless all memory is the same that `relied_on`, asked before it, tells of; `before`
+        and `after` to write what else the registry is to say, of ops that come before the changes,
+        of ops that go after them; `undo` takes what `before` wrote back when the changes fail.
+
+        All or nothing: raises PatchError, LockError, TargetGone, StopTimeout with every site as it
+        was; Outdated when another controller has changed something since.
         """
         self.check_owner()
         plan, listed = self._with_list(plan)
@@ -265,8 +307,8 @@ class Dispatcher:
         wanted = indices[plan.wanted]
         sites = np.flatnonzero(wanted != self._current)
         if not len(sites) and listed is None:
-            with self.owned() as halt:
-                self._free_parked(halt)
+            with self.owned(bounded=bounded) as halt, self.changing():
+                self._free_parked(halt, few_wait=True)
                 before()
                 after()
             return 0
@@ -276,19 +318,22 @@ class Dispatcher:
         try:
             change = self._prepare(sites, wanted[sites], body_of, listed)
             writes = Writes(self.table, self._text, change)
-            with self.owned() as halt:
+            evidence = self._evidence(writes.pieces(), relied_on())
+            with self.owned(bounded=bounded, evidence=evidence) as halt:
                 halt.stop.refuse_if_late()
-                verify()
+                if not evidence.held:
+                    verify()
                 writing = True
-                self._free_parked(halt)
-                before()
-                try:
-                    self._write(halt, change, writes)
-                except BaseException:
-                    self._retract(change)
-                    undo()
-                    raise
-                after()
+                with self.changing():
+                    self._free_parked(halt, few_wait=True)
+                    before()
+                    try:
+                        self._write(halt, change, writes, verified=evidence.held)
+                    except BaseException:
+                        self._retract(change)
+                        undo()
+                        raise
+                    after()
         except BaseException as error:
             if writing and change is not None:  # threads may be in its pads: nothing is reused
                 if not isinstance(error, SiteRestoreError):  # else text may call it for ever
@@ -302,6 +347,15 @@ class Dispatcher:
             raise
         self._commit(change, wanted)
         return len(sites)
+
+    def _evidence(self, text: Pieces | None, others: Pieces | None) -> Evidence:
+        # What a small change relies on, to be compared at once. One that never holds for others:
+        # they look for themselves.
+        if text is None or others is None or len(text) + len(others) >= MOST_PIECES:
+            return Evidence(self._target.pid, None)
+        address, head = self._region.registry.head
+        self.check_owner(head=head)
+        return Evidence(self._target.pid, [(address, head), *text, *others])
 
     def _retract(self, change: Change) -> None:
         # What failed may have been told of: nobody is to take it over.
@@ -318,13 +372,41 @@ class Dispatcher:
     def _with_list(self, plan: Plan) -> tuple[Plan, Listed | None]:
         # What goes on the list: nothing, as a rule; then no plan is changed.
         on_list = too_large(plan)
-        if self._lists_all:
-            on_list[:] = [bool(chosen) for chosen in plan.sets]
-        elif len(plan.sets) * len(self._arenas) > self._free_row_count():
+        direct = np.array([self._natives.direct(chosen) for chosen in plan.sets], np.bool_)
+        if not self._lists_all and len(plan.sets) * len(self._arenas) > self._free_row_count():
             on_list |= self._overflow(plan)
+        if (on_list & direct).any():
+            raise PatchError(
+                "a function with DIRECT ops cannot call the list of ops",
+                cause=f"more than {MAX_SET} ops on a function, or no row left",
+                remedy="unregister some of them",
+            )
+        if self._lists_all:
+            on_list |= ~direct & [bool(chosen) for chosen in plan.sets]
         if not on_list.any() and self._list.is_empty:
             return plan, None
-        return split(plan, on_list)
+        self._refuse_covered()
+        if self.unseen:
+            raise PatchError(
+                "the list of ops cannot be changed",
+                cause=f"{len(self.unseen)} functions that are not seen here may be on it",
+                remedy="detach and attach again",
+            )
+        left = self._left_list | (self._current == self._index(LIST))
+        return split(plan, on_list, np.flatnonzero(left), lambda one: self._natives.direct((one,)))
+
+    def _refuse_covered(self) -> None:
+        # The bitmaps of the next version would not have them, when the bytes go.
+        if not self._covered:
+            return
+        rows = self._region.registry.sites[self._text.row[self._covered]]
+        if adoption.lead_to_us(self._target.memory, self._region, rows).any():
+            raise Outdated("another tool took its bytes away", remedy="try again")
+        raise PatchError(
+            "the list of ops cannot be changed",
+            cause=f"another tool's bytes cover {len(self._covered)} functions that call it",
+            remedy="fentry doctor lists who else is there",
+        )
 
     def _overflow(self, plan: Plan) -> NDArray[np.bool_]:
         def known(chosen: Set, arena: int) -> bool:
@@ -332,7 +414,7 @@ class Dispatcher:
 
         found = overflow(plan, self._arena, known, self._free_row_count())
         if found.any() and self._parked:
-            with self.owned() as halt:
+            with self.owned() as halt, self.changing():
                 self._free_parked(halt)
             found = overflow(plan, self._arena, known, self._free_row_count())
         return found
@@ -348,32 +430,105 @@ class Dispatcher:
         return self._set_index[chosen]
 
     @contextmanager
-    def owned(self) -> Iterator[Halt]:
-        """The target stopped, and the region still ours: only here may the target be written.
+    def owned(
+        self, *, current: bool = True, bounded: bool = True, evidence: Evidence | None = None
+    ) -> Iterator[Halt]:
+        """The target stopped, and what we have in it still ours: only here may it be written.
 
-        Raises LockError when another controller changed or removed the region.
+        Raises LockError when another controller took it; Outdated, if the caller relies on what
+        is known of sites and code to be `current`, when another one has changed something. Neither
+        is asked where `evidence` of both still holds.
         """
-        with self._target.stopped() as halt:
-            self.check_owner()
+        with self._target.stopped(bounded=bounded) as halt:
+            if evidence is not None and evidence.holds():
+                yield halt
+                return
+            generation = self.check_owner(current=False)
+            if generation % 2 and generation != self.generation:
+                # Somebody died in the middle of a change: nobody is at it now.
+                generation = self._region.registry.end_change(generation)
+            if current:
+                self._refuse_outdated(generation)
             yield halt
 
-    def check_owner(self) -> None:
-        """Raise LockError when the region is not ours any more."""
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Inside a stop: others have to look again at what is in the target."""
+        registry = self._region.registry
+        self.generation = registry.begin_change(self.generation)
         try:
-            header = self._region.registry.header
+            self._forget_stale()
+            yield
+        finally:
+            self.generation = registry.end_change(self.generation)
+
+    def _forget_stale(self) -> None:
+        if not self._stale:
+            return
+        rows = self._region.registry.sites
+        # Of a library that we do not know of yet, but another controller, the text is ours.
+        ours = adoption.lead_to_us(self._target.memory, self._region, rows[self._stale])
+        rows["state"][self._stale] = SiteState.GONE
+        for number in np.array(self._stale)[~ours].tolist():
+            self._region.registry.write_sites(number, rows[number : number + 1])
+        self._stale = []
+
+    def check_owner(self, *, current: bool = True, head: bytes | None = None) -> int:
+        """Raise LockError when what we have in the target is not ours any more, Outdated when it is
+        not `current`, what we know of it; the generation. As the registry's `head` says, if it has
+        been read."""
+        owners = self._region.owners
+        try:
+            if head is None:
+                generation = owners.generation_of(self._owner)
+            else:
+                generation = owners.generation_in(head, self._owner)
         except PatchError as error:
             raise LockError(
                 f"process {self._target.pid} is no longer traced",
                 cause="another controller detached it",
             ) from error
-        if header["owner_pid"] != os.getpid() or header["generation"] != self.generation:
-            owner = int(header["owner_pid"])
+        if generation is None:
+            every = owners.every
+            taker = [o for o in every if o.number == self._owner.number and o.pid]
             raise LockError(
                 f"process {self._target.pid} is no longer ours",
-                cause=f"process {owner} took it over"
-                if owner
+                cause=f"{taker[0].text} took it over"
+                if taker
                 else "another controller detached it",
             )
+        if current:
+            self._refuse_outdated(generation)
+        return generation
+
+    def _refuse_outdated(self, generation: int) -> None:
+        if generation != self.generation:
+            raise Outdated(
+                f"process {self._target.pid} is changed by another controller all the time",
+                cause="every change came too late",
+                remedy="try again",
+            )
+
+    def is_current(self) -> bool:
+        """Whether nobody else has changed anything since."""
+        return int(self._region.registry.header["generation"]) == self.generation
+
+    def needs(self, others: Collection[int]) -> bool:
+        """Whether code may still run that works for other ops than `others`: ids. To be asked
+        when no site calls any, as far as it is known: one under a breakpoint may again."""
+        every = (*self._live.values(), *self._parked, *self._twins)
+        kept = [one for one in every if one.set != LIST and not set(one.set) <= set(others)]
+        return bool(kept) or bool(self._list.parked) or bool(self._gaps)
+
+    def may_run(self, number: int) -> bool:
+        """Whether somebody may be in code that works for the ops of this id, gone or not."""
+        every = (*self._live.values(), *self._parked, *self._twins)
+        return bool(self._gaps) or number in self._list.ids or any(number in o.set for o in every)
+
+    def free_parked(self, halt: Halt) -> None:
+        """Free what nobody calls any more, as far as nobody is in it."""
+        with self.changing():
+            self._free_parked(halt)
 
     # 3. Outside the stop
 
@@ -386,7 +541,7 @@ class Dispatcher:
         _, first = np.unique(direct_keys, return_index=True)
         again = np.ones(len(sites), np.bool_)
         again[first] = False
-        needs_pad |= again
+        needs_pad |= again | self.table.part[sites]  # a call would write below the stack pointer
         for i, key in enumerate(direct_keys.tolist()):
             taken = self._keys.get(key)
             if taken is not None and taken != sites[i]:
@@ -395,6 +550,8 @@ class Dispatcher:
         change = Change(
             sites, mode, np.zeros(len(sites), np.uint64), np.zeros(len(sites), np.uint32)
         )
+        modifying = [i for i in set(wanted.tolist()) if self._natives.modifies(self._sets[i])]
+        change.modified = self._text.modified[sites] | np.isin(wanted, modifying)
         change.fresh_rows = np.flatnonzero((wanted != 0) & (self._text.row[sites] < 0))
         fresh = np.flatnonzero((mode == PADDED) & (self._text.pad[sites] == 0))
         codes = self._missing(sites, wanted, body_of)
@@ -425,14 +582,18 @@ class Dispatcher:
         }
         missing: Codes = {}
         for chosen, arena in sorted(pairs):
-            build = self._builder(chosen, body_of)
+            build = self._builder(chosen, arena, body_of)
             missing[chosen, arena] = build, len(build(0x10000).data)
         return missing
 
-    def _builder(self, chosen: Set, body_of: BodyOf) -> Callable[[int], Code]:
+    def _builder(self, chosen: Set, arena: int, body_of: BodyOf) -> Callable[[int], Code]:
         if chosen == LIST:
             return build_list
         bodies = [body_of(one) for one in chosen]
+        if len(bodies) == 1 and isinstance(bodies[0], DirectBody):
+            direct = Code(bodies[0].target, b"")
+            if any(s.address <= direct.origin < s.end for s in self._arenas[arena].segments):
+                return lambda origin: direct  # within reach: the user's code itself
         return lambda origin: build_trampoline(bodies, self._traits, origin)
 
     def _make_room(
@@ -464,8 +625,8 @@ class Dispatcher:
     ) -> None:
         fresh: dict[tuple[Set, int], Trampoline] = {}
         for (chosen, arena), (build, size) in codes.items():
-            address = self._arenas[arena].take(size)
-            code = build(address)
+            code = build(self._arenas[arena].take(size) if size else 0)
+            address = code.origin
             section = cell_offset(code) if chosen == LIST else section_offset(code)
             row = self._take_row()
             built = Trampoline(
@@ -534,14 +695,15 @@ class Dispatcher:
                 moved,
                 moved_bytes,
                 backs,
+                self.table.part[sites],
             )
             change.fresh_pads.append((at, code))
 
     # 4. Inside the stop
 
-    def _write(self, halt: Halt, change: Change, writes: Writes) -> None:
+    def _write(self, halt: Halt, change: Change, writes: Writes, *, verified: bool) -> None:
         memory, registry = self._target.memory, self._region.registry
-        gone = writes.gone(memory)
+        gone = change.gone if verified else writes.gone(memory)
         if len(gone):  # seldom: then everything is made once more
             change.gone = change.sites[gone]
             change.mode[gone] = NONE
@@ -549,10 +711,12 @@ class Dispatcher:
             self._text.mode[change.gone] = NONE
             writes = Writes(self.table, self._text, change)
             self._text.mode[change.gone] = was  # until all is written
-        writes.verify_windows(memory)
+        if not verified:
+            writes.verify_windows(memory)
         self._code.note_used()
         for built, code in change.built:
-            memory.write(built.address, code.data)
+            if code.data:
+                memory.write(built.address, code.data)
             registry.write_trampoline(built.row, _trampoline_row(built, State.LIVE))
         for address, laid in change.fresh_pads:
             memory.write(address, laid.tobytes())
@@ -563,15 +727,13 @@ class Dispatcher:
         writes.write_pad_calls(memory, idle=True)
         writes.leave_windows(halt)
         self._fill_detours(halt, change)
-        # before the text: what fails after is undone
-        self.generation = registry.begin_generation(self.generation)
         # A list must know its sites before they call it; those that leave it are known until
         # they do not call it any more, by whoever goes on where we die.
         joined = self._joins_list(change)
         if joined:
             self._point_to_list(change)
         try:
-            writes.write_text(memory)
+            writes.write_text(memory, verified=verified)
         except BaseException:
             for one, table in joined.items():  # no others when the text is put back
                 memory.write_u64(one.section, table)
@@ -585,6 +747,8 @@ class Dispatcher:
         # The tables that list trampolines walk now, if a site that did not call one will.
         fresh = [built for built, _ in change.built if built.set == LIST]
         every = [*self._lists, *fresh]
+        if not every:
+            return {}
         addresses = np.array([one.address for one in every], np.uint64)
         calling = (self._text.mode[change.sites] != NONE) & np.isin(
             self._text.call[change.sites], addresses
@@ -612,11 +776,11 @@ class Dispatcher:
         same, _ = windows(self.table, sites).look(self._target.memory)
         return ~same
 
-    def lost(self) -> list[int]:
+    def lost(self, members: Callable[[], NDArray[np.bool_]]) -> list[int]:
         """Numbers of modules that were unloaded, perhaps loaded again where they were: their
-        first patched site does not hold what was written there."""
+        first patched site, of `members`, does not hold what was written there."""
         if self._first_patched is None:
-            patched = np.flatnonzero(self._text.mode != NONE)
+            patched = np.flatnonzero((self._text.mode != NONE) & members())
             _, first = np.unique(self.table.module[patched], return_index=True)
             self._first_patched = patched[first]
         sites = self._first_patched
@@ -632,8 +796,10 @@ class Dispatcher:
         if len(sites):
             detours.fill(halt, self.table, sites, self._text.pad[sites])
 
-    def _free_parked(self, halt: Halt) -> None:
-        if not self._parked and not self._list.parked and not self._natives.has_parked:
+    def _free_parked(self, halt: Halt, *, few_wait: bool = False) -> None:
+        # To prove that nobody is in them all stacks are read: a few can wait for more.
+        least = _MOST_WAITING if few_wait else 1
+        if not (self._asks_list or self._natives.has_parked) and len(self._parked) < least:
             return
         rips = np.array(halt.rips(), np.uint64)
         self._free_list(halt, rips)
@@ -642,28 +808,56 @@ class Dispatcher:
             low, high = one.address, one.address + one.bytes
             if (
                 (rips >= np.uint64(low)) & (rips < np.uint64(high))
-            ).any() or self._natives.is_running(halt, one.set, (low, high)):
+            ).any() or self._natives.is_running(halt, one.set, [(low, high)]):
                 kept.append(one)
                 continue
             if one.section:
                 halt.clear_rseq(low, high)
             self._region.registry.write_trampoline(one.row, _trampoline_row(one, State.FREE))
-            self._arenas[one.arena].give(one.address, one.bytes)
+            if one.bytes:
+                self._arenas[one.arena].give(one.address, one.bytes)
             self._free_rows.append(one.row)
         self._parked = kept
         called = {n for one in (*self._live.values(), *self._twins, *kept) for n in one.set}
-        self._natives.sweep(halt, called, self._code)
+        called |= self._list.ids
+        if not self._gaps:  # else bodies of older lists may be there that call them
+            self._natives.sweep(halt, called, self._code)
+
+    @property
+    def _asks_list(self) -> bool:
+        # Whether anything depends on who is in the list.
+        return bool(self._list.parked or self._gaps or self._left_list.any())
 
     def _free_list(self, halt: Halt, rips: NDArray[np.uint64]) -> None:
         # A body returns into the trampoline, and that reads the table and bitmaps: all or nothing.
         spans = [(one.address, one.address + one.bytes) for one in self._lists]
-        if self._list.is_walked(rips, spans):
+        if not self._asks_list or self._list.is_walked(rips, spans):
             return
-        for piece in self._list.parked:
+        self._left_list[:] = False
+        spans += self._list.code
+        running = {n for n in self._list.ids if self._natives.is_running(halt, [n], spans)}
+        for piece in self._list.free(running):
             if piece.is_code:
                 halt.clear_rseq(piece.address, piece.address + piece.bytes)
             self._code.give_code(piece.address, piece.bytes)
-        self._list.parked.clear()
+        self._free_gaps(halt, rips)
+
+    def _free_gaps(self, halt: Halt, rips: NDArray[np.uint64]) -> None:
+        # What another controller gave back, or had not come to use. All or nothing: who is in the
+        # body of an old list there goes on reading its table.
+        spans = [(low, high) for _, low, high in self._gaps]
+        starts = np.array([low for low, _ in spans], np.uint64)
+        ends = np.array([high for _, high in spans], np.uint64)
+        at = np.searchsorted(starts, rips, side="right") - 1
+        if (rips[at >= 0] < ends[at[at >= 0]]).any():
+            return
+        if self._natives.is_running(halt, self._natives.ids, spans):
+            return
+        if spans:
+            halt.clear_rseqs(spans)
+        for arena, low, high in self._gaps:
+            self._arenas[arena].give(low, high - low)
+        self._gaps = []
 
     # 5. After it
 
@@ -671,10 +865,13 @@ class Dispatcher:
         sites = change.sites
         self._first_patched = None
         adding = change.mode != NONE
+        self._left_list[sites] |= self._current[sites] == self._index(LIST)
+        self._left_list &= wanted != self._index(LIST)
         keys = keys_of(self.table, self._text, sites[adding], change.mode[adding])
         self._keys.update(zip(keys.tolist(), sites[adding].tolist(), strict=True))
         self._text.mode[sites] = change.mode
         self._text.call[sites] = change.call
+        self._text.modified[sites] = change.modified
         self._current[sites] = wanted[sites]
         for built, _ in change.built:
             self._live[built.set, built.arena] = built
@@ -704,6 +901,8 @@ def _trampoline_row(one: Trampoline, state: State) -> NDArray[np.void]:
     if one.set == LIST:
         row["kind"] = TrampolineKind.LIST
         return row
+    if not one.bytes:
+        row["kind"] = TrampolineKind.DIRECT
     row["nr_ops"] = len(one.set)
     row["ops"][: len(one.set)] = one.set
     return row

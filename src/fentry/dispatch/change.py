@@ -29,7 +29,8 @@ Rows = NDArray[np.int64]
 @dataclass(frozen=True, slots=True)
 class Trampoline:
     """Generated code of one set in one arena, and its row in the registry; `section` is where its
-    rseq descriptor lies, or the cell of a list, 0 for neither."""
+    rseq descriptor lies, or the cell of a list, 0 for neither. `bytes` is 0 where it is the code
+    of a DIRECT ops, whose memory that has."""
 
     set: Set
     arena: int
@@ -44,20 +45,22 @@ class Text:
     """The present of all sites, a row each as in the site table.
 
     `mode` as above, uint8[n]; `call` what it or its pad calls, `pad` its pad or 0, uint64[n];
-    `row` its row in the registry or -1, int64[n].
+    `row` its row in the registry or -1, int64[n]; `modified` whether it ever had an ops that could
+    change what it does, bool[n].
     """
 
     mode: NDArray[np.uint8]
     call: NDArray[np.uint64]
     pad: NDArray[np.uint64]
     row: Rows
+    modified: NDArray[np.bool_]
 
     @classmethod
     def untouched(cls, n: int) -> Text:
         """That of `n` sites before anything is traced."""
         return cls(
             np.zeros(n, np.uint8), np.zeros(n, np.uint64), np.zeros(n, np.uint64),
-            np.full(n, -1, np.int64),
+            np.full(n, -1, np.int64), np.zeros(n, np.bool_),
         )  # fmt: skip
 
 
@@ -67,7 +70,7 @@ class Change:
 
     `built` are the trampolines that are new, `fresh_pads` (address, bytes) of pads in one piece,
     `has_fresh_pad` whose those are; `gone` are sites whose module was found to be unloaded;
-    `list` is the next version of the list of ops, if it changes.
+    `list` is the next version of the list of ops, if it changes; `modified` as of Text.
     """
 
     sites: Rows
@@ -80,6 +83,7 @@ class Change:
     has_fresh_pad: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     gone: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     list: Update | None = None
+    modified: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
 
 
 def bytes_of(
@@ -90,7 +94,7 @@ def bytes_of(
     patch = table.patch[sites]
     direct, padded = mode == DIRECT, mode == PADDED
     found[direct] = pads.branches(pads.CALL, patch[direct], call[direct])
-    jumps = text.pad[sites[padded]] + np.uint64(pads.CALL_OFFSET)
+    jumps = table.pad_entries(sites[padded], text.pad[sites[padded]])
     short = table.hole[sites] != 0
     long = padded & ~short
     found[long] = pads.branches(pads.JMP, patch[long], jumps[long[padded]])

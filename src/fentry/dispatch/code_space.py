@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fentry.process.maps import REACH, Mapping, find_gap, read_maps
 from fentry.process.memory import Memory
 from fentry.process.target import Halt
 from fentry.region.layout import Kind
 from fentry.region.region import Region
-from fentry.trampolines.arena import Arena, Neighbourhood
+from fentry.sites.pad import PAD_BYTES
+from fentry.trampolines.arena import SLOT_BYTES, Arena, Neighbourhood
 
 
 class CodeSpace:
@@ -48,16 +52,42 @@ class CodeSpace:
             for segment, used in arena.used().items():
                 self._region.set_used(segment, used)
 
-    def take_code(self, halt: Halt, count: int) -> int:
-        """The address of `count` bytes, of the first arena, inside a stop."""
-        self.make_room(halt, {0: count})
-        taken = self.arenas[0].take(count)
+    def take_code(self, halt: Halt, count: int, near: int = 0) -> int:
+        """The address of `count` bytes, of the first arena or that which serves `near`, inside a
+        stop."""
+        number = self.arenas.index(self.at(near)) if near else 0
+        self.make_room(halt, {number: count})
+        taken = self.arenas[number].take(count)
         self.note_used()
         return taken
 
     def give_code(self, address: int, count: int) -> None:
         """Take back what was given out."""
         self.at(address).give(address, count)
+
+    def gaps(
+        self, spans: Sequence[tuple[int, int]], sites: NDArray[np.void]
+    ) -> list[tuple[int, int, int]]:
+        """What of the segments is given out, but not to `spans` (address, bytes) nor to the pads
+        of `sites`, rows of the registry: arena, from, to, in their order."""
+        pads = sites[sites["pad"] != 0]
+        sizes = PAD_BYTES * (1 + (pads["carrier"] != 0).astype(np.int64))
+        starts = np.concatenate([pads["pad"].astype(np.int64), [a for a, _ in spans]])
+        rounded = [-(-count // SLOT_BYTES) * SLOT_BYTES for _, count in spans]
+        ends = starts + np.concatenate([sizes, rounded])
+        order = np.argsort(starts)
+        starts, ends = starts[order].astype(np.int64), ends[order].astype(np.int64)
+        found = []
+        for number, arena in enumerate(self.arenas):
+            for segment, used in arena.used().items():
+                low, high = segment.address, segment.address + used
+                first, last = np.searchsorted(starts, [low, high])
+                edges = np.concatenate([[low], ends[first:last]])
+                nexts = np.concatenate([starts[first:last], [high]])
+                edges = np.maximum.accumulate(edges)
+                for at in np.flatnonzero(nexts > edges).tolist():
+                    found.append((number, int(edges[at]), int(nexts[at])))
+        return sorted(found, key=lambda gap: gap[1])
 
     def _add(self, halt: Halt, arena: Arena, count: int, maps: list[Mapping]) -> None:
         address = self._unlike_others(maps, count, arena.near)

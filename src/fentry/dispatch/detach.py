@@ -7,25 +7,24 @@ ours into a code segment.  The original goes back; anything else is left alone a
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fentry.dispatch.natives import functions_run
-from fentry.errors import LockError, PatchError, RegionError
+from fentry.dispatch.permanent import refuse_others_permanent
+from fentry.errors import FentryError, PatchError, RegionError
 from fentry.process.maps import Mapping, mapping_at, read_maps
 from fentry.process.memory import PAGE_BYTES
-from fentry.process.proc import command_of
-from fentry.process.remote import RemoteError
+from fentry.process.remote import RemoteError, rooms_in_files
 from fentry.process.target import Halt, Target
 from fentry.region.layout import Kind, SiteState
 from fentry.region.region import Region, give_back, remove_orphans
 from fentry.region.registry import Rows, UnfinishedRegistry, find_registry
-from fentry.sites.pad import CALL, CALL_OFFSET, JMP, PAD_BYTES, SHORT_JMP
+from fentry.sites.pad import CALL, JMP, PAD_BYTES, SHORT_JMP, entries
 from fentry.sites.pages import private_runs
 from fentry.sites.patcher import POKE_BYTES, differ, poke, read_mapped
 from fentry.sites.site import SHORT_SIZE
@@ -55,11 +54,20 @@ class Undone:
     parked_bytes: int = 0
 
 
-def undo(target: Target, *, from_living: bool) -> Undone:
+def undo(
+    target: Target,
+    *,
+    from_living: bool,
+    force: bool = False,
+    between: Callable[[], None] | None = None,
+) -> Undone:
     """Restore the text and unmap whatever region the process has, whoever made it.
 
-    What is there is decided inside the stop, where nobody else changes it.  Unless `from_living`,
-    raises LockError when a living controller owns it.  Raises RegionError when it is damaged.
+    `between` is called when the text is restored and the region is still there, to look after
+    children by it: who dies meanwhile leaves what tells of them.  What is there is decided inside
+    the stop, where nobody else changes it.  Unless `from_living`, nothing is done where a
+    controller lives that is at work here.  Raises LockError when the region holds PERMANENT ops,
+    unless with `force` and their owner is gone; RegionError when it is damaged.
     """
     if find_registry(read_maps(target.pid)) is None:
         return Undone()
@@ -71,26 +79,20 @@ def undo(target: Target, *, from_living: bool) -> Undone:
             return Undone("unfinished")
         if region is None:
             return Undone()
-        if not from_living and not region.registry.is_inherited():
-            refuse_living_owner(target.pid, region)
+        inherited = region.registry.is_inherited() and not region.is_followed
+        if not from_living and not inherited and region.owners.living:
+            return Undone()
+        refuse_others_permanent(target.pid, region, force=force)
         restored = restore_text(halt, region)
+    if between is not None:
+        between()
     parked_bytes = remove_region(target, region)
     return Undone("region", restored.restored, restored.foreign, parked_bytes)
 
 
-def refuse_living_owner(pid: int, region: Region) -> None:
-    """Raise LockError when another living controller owns the region of process `pid`."""
-    owner = region.owner()
-    if owner and owner != os.getpid():
-        raise LockError(
-            f"process {pid} is traced by another fentry",
-            cause=f"process {owner} ({command_of(owner)}) is recording it",
-            remedy=f"fentry status -p {pid}; fentry detach -p {pid}",
-        )
-
-
 def restore_text(halt: Halt, region: Region) -> Restored:
     """Every site is the original again, and the registry says so."""
+    region.registry.begin_change()
     every = region.registry.sites
     sites = every[every["state"] != SiteState.GONE]
     patch = _patches(sites)
@@ -106,8 +108,8 @@ def restore_text(halt: Halt, region: Region) -> Restored:
     left = _restore_detours(halt, np.delete(sites, kept) if len(kept) else sites)
     every["state"][every["state"] != SiteState.GONE] = SiteState.NOP
     region.registry.write_sites(0, every)
-    region.registry.begin_generation()
-    region.disown()
+    region.registry.end_change()
+    region.owners.disown()
     foreign = tuple(int(ip) for ip in (*sites["ip"][changed & ~ours], *left))
     return Restored(int(ours.sum()), foreign, int((~mapped).sum()))
 
@@ -122,7 +124,7 @@ def _restore_detours(halt: Halt, sites: Rows) -> list[int]:
     memory = halt.target.memory
     short = sites[sites["hole"] != 0]
     holes, filler = _holes(short)
-    jumps = _jumps(holes, short["pad"] + np.uint64(CALL_OFFSET))
+    jumps = _jumps(holes, _pad_entries(short))
     found, mapped = read_mapped(memory, holes)
     ours = mapped & (found == jumps).all(axis=1)
     back = dict(zip(holes[ours].tolist(), short["patch"][ours].tolist(), strict=True))
@@ -142,12 +144,16 @@ def _restore_detours(halt: Halt, sites: Rows) -> list[int]:
     return [int(ip) for ip in short["ip"][wrong]]
 
 
-def remove_region(target: Target, region: Region, *, limit_s: float = REMOVE_LIMIT_S) -> int:
+def remove_region(target: Target, region: Region, *, limit_s: float | None = None) -> int:
     """Unmap the region once no thread is in its code; bytes that had to stay parked, or 0.
 
-    The text must have been restored.  Tries again for `limit_s` seconds, in short stops.
+    The text must have been restored.  Tries again for `limit_s` seconds, REMOVE_LIMIT_S if it is
+    None, in short stops.
     """
-    deadline, pause_s = time.monotonic() + limit_s, _PAUSE_S
+    deadline, pause_s = time.monotonic(), _PAUSE_S
+    deadline += REMOVE_LIMIT_S if limit_s is None else limit_s
+    with contextlib.suppress(FentryError):  # then the stub stays, and what its page had lent
+        target.sweep()
     while True:
         runs = _private_text(target, region)
         with target.stopped(bounded=False) as halt:
@@ -183,6 +189,9 @@ def _private_text(target: Target, region: Region) -> list[tuple[Mapping, int, in
     except PatchError:
         return []  # it is gone: the stop will tell
     maps = read_maps(target.pid)
+    # Where a controller that died had left its stub in the vDSO, others used the end of a file.
+    rooms = [room for room in rooms_in_files(maps) if room != target.room]
+    patch = np.concatenate((patch, np.array(rooms, np.uint64)))
     runs = private_runs(target.pid, target.memory, maps, patch)
     found = [(mapping_at(maps, start), start, end) for start, end in runs]
     return [(mapping, start, end) for mapping, start, end in found if mapping is not None]
@@ -193,7 +202,7 @@ def _is_left(halt: Halt, region: Region) -> bool:
     mapping = find_registry(halt.maps)
     if mapping is None or mapping.start != region.registry.address:
         return False
-    return region.registry.is_inherited() or not int(region.registry.header["owner_pid"])
+    return region.registry.is_inherited() or not any(one.pid for one in region.owners.every)
 
 
 def _is_called(halt: Halt, region: Region) -> bool:
@@ -213,8 +222,14 @@ def _is_called(halt: Halt, region: Region) -> bool:
 def _remove(halt: Halt, region: Region, runs: Sequence[tuple[Mapping, int, int]]) -> None:
     for segment in region.of_kind(Kind.CODE):
         halt.clear_rseq(segment.address, segment.end)
-    # What lies there by now may be another file, or no file at all.
-    kept = [give_back(start, end - start) for m, start, end in runs if m in halt.maps]
+    # What lies there by now may be another file, or no file at all, or a stub: of a controller that
+    # has died since, or the one that is to do this.
+    used = [room for room in rooms_in_files(halt.maps) if halt.remote.uses(room)]
+    kept = [
+        give_back(start, end - start)
+        for m, start, end in runs
+        if m in halt.maps and not any(start <= room < end for room in used)
+    ]
     for i in range(0, len(kept), 6):
         with contextlib.suppress(RemoteError):  # an old kernel: the pages stay private, no harm
             halt.remote.run(kept[i : i + 6])
@@ -296,11 +311,15 @@ def _resembles(sites: Rows, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _expected(sites: Rows) -> NDArray[np.uint8]:
     # The jump of each site to its hole or pad: uint8[n, 5], of short ones two bytes.
     patch, hole = sites["patch"].astype(np.uint64), sites["hole"].astype(np.uint64)
-    text = _jumps(patch, sites["pad"] + np.uint64(CALL_OFFSET))
+    text = _jumps(patch, _pad_entries(sites))
     short = hole != 0
     text[short, 0] = SHORT_JMP
     text[short, 1] = (hole[short] - patch[short] - np.uint64(SHORT_SIZE)).astype(np.uint8)
     return text
+
+
+def _pad_entries(sites: Rows) -> NDArray[np.uint64]:
+    return entries(sites["pad"].astype(np.uint64), sites["part"] != 0)
 
 
 def _called(sites: Rows) -> NDArray[np.uint8]:

@@ -43,7 +43,7 @@ def leads_to_pad(
     memory: Memory, table: SiteTable, sites: Rows, pad: NDArray[np.uint64]
 ) -> NDArray[np.bool_]:
     """Whether the detour of each site is there, whole, with that of its carrier: bool[n]."""
-    jumps = pads.branches(pads.JMP, table.hole[sites], pad + np.uint64(pads.CALL_OFFSET))
+    jumps = pads.branches(pads.JMP, table.hole[sites], table.pad_entries(sites, pad))
     right = ~mismatches(memory, table.hole[sites], jumps)
     carried = np.flatnonzero(table.carrier[sites] != 0)
     starts = table.carrier_starts(sites[carried])
@@ -62,7 +62,7 @@ def fill(halt: Halt, table: SiteTable, sites: Rows, pad: NDArray[np.uint64]) -> 
     carried = table.carrier[sites] != 0
     _move_carriers(halt, table, sites[carried], pad[carried] + np.uint64(pads.PAD_BYTES))
     holes = table.hole[sites]
-    wanted = pads.branches(pads.JMP, holes, pad + np.uint64(pads.CALL_OFFSET))
+    wanted = pads.branches(pads.JMP, holes, table.pad_entries(sites, pad))
     found, _ = read_mapped(memory, holes)
     there = (found == wanted).all(axis=1)[:, None]
     poke(memory, holes, np.where(there, wanted, table.hole_filler(sites)), wanted)

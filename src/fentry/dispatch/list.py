@@ -7,7 +7,7 @@ walks it to its end.  Mirrors ftrace_ops_list_func() and ftrace_update_trampolin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fentry.dispatch.plan import Plan
-from fentry.errors import PatchError
 from fentry.region.layout import LIST_DTYPE, MAX_SET
 from fentry.region.lists import ListEntry
 from fentry.trampolines.arena import SLOT_BYTES, Arena
-from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
+from fentry.trampolines.body import Body, Traits
 from fentry.trampolines.list import build_list_body
 
 LIST = (0,)  # what a site calls that is on the list: no set of ops is this one, ids begin at 1
@@ -28,13 +27,16 @@ _LEAST_SITES = 4096
 
 Rows = NDArray[np.int64]
 
+_NO_SITES: Rows = np.empty(0, np.int64)
+
 
 # 1. Who is on the list
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The sites that call the list, and what of it each wants: `wants` is bool[ops, sites]."""
+    """The sites that call the list, or did and may have a call that has not looked at it yet, and
+    what of it each wants: `wants` is bool[ops, sites]."""
 
     order: tuple[int, ...]
     sites: Rows
@@ -71,18 +73,25 @@ def overflow(
     return result
 
 
-def split(plan: Plan, on_list: NDArray[np.bool_]) -> tuple[Plan, Listed]:
-    """The plan with LIST in place of the sets `on_list`, and what the list is to know."""
+def split(
+    plan: Plan,
+    on_list: NDArray[np.bool_],
+    left: Rows = _NO_SITES,
+    is_direct: Callable[[int], bool] = lambda _: False,
+) -> tuple[Plan, Listed]:
+    """The plan with LIST in place of the sets `on_list`, and what the list is to know: also of the
+    sites that `left` it, whose calls may be on their way. No ops is on it that `is_direct`."""
     sites = np.flatnonzero(on_list[plan.wanted])
-    users = {one for i in np.flatnonzero(on_list).tolist() for one in plan.sets[i]}
-    order = tuple(one for one in plan.order if one in users)
+    told = np.concatenate([sites, np.setdiff1d(left, sites)])
+    users = {one for i in np.unique(plan.wanted[told]).tolist() for one in plan.sets[i]}
+    order = tuple(one for one in plan.order if one in users and not is_direct(one))
     has = np.array([[one in chosen for chosen in plan.sets] for one in order], np.bool_)
     has = has.reshape(len(order), len(plan.sets))
     wanted = plan.wanted.copy()
     wanted[sites] = len(plan.sets)
     return (
         Plan((*plan.sets, LIST), wanted, plan.order),
-        Listed(order, sites, has[:, plan.wanted[sites]]),
+        Listed(order, told, has[:, plan.wanted[told]]),
     )
 
 
@@ -107,11 +116,12 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A table, what it holds, and every piece of memory that it leads to."""
+    """A table, what it holds, every piece of memory that it leads to, and the ids of its ops."""
 
     entries: tuple[Entry, ...] = ()
     table: int = 0
     pieces: frozenset[Piece] = frozenset()
+    ids: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -132,7 +142,9 @@ class OpsList:
     def __init__(self, traits: Traits) -> None:
         self._traits = traits
         self.now = Version()
-        self.parked: set[Piece] = set()
+        # Pieces with the ids of all versions that they were in: who calls a C function comes back.
+        self.parked: dict[Piece, frozenset[int]] = {}
+        self._ids: dict[Piece, frozenset[int]] = {}
         self._bodies: dict[Body, Piece] = {}
         self._bitmaps: dict[bytes, Piece] = {}
         self._adopted: dict[int, Piece] = {}  # bodies by the ops that they are for
@@ -142,16 +154,24 @@ class OpsList:
         """Take over the tables that are in the target, by address. There is more than one when a
         controller died between two arenas."""
         pieces: set[Piece] = set()
+        ids: set[int] = set()
         for address, entries in tables.items():
             if not address:
                 continue  # a trampoline that was never told: nobody calls it
+            ids |= {one.id for one in entries}
             pieces.add(Piece(address, _table_bytes(len(entries))))
             for one in entries:
                 self._adopted[one.id] = Piece(one.body, one.body_bytes, True)
                 self._bitmaps[one.bits] = Piece(one.bitmap, len(one.bits))
                 pieces |= {self._adopted[one.id], self._bitmaps[one.bits]}
-            self.now = Version((), address, frozenset(pieces))
+            self.now = Version((), address, frozenset(pieces), frozenset(ids))
+            self._ids = dict.fromkeys(pieces, self.now.ids)
         self._is_stale = bool(tables)
+
+    @property
+    def ids(self) -> set[int]:
+        """The ops whose bodies somebody may call or be in."""
+        return set(self.now.ids).union(*self.parked.values(), *self._ids.values())
 
     @property
     def is_empty(self) -> bool:
@@ -162,7 +182,7 @@ class OpsList:
         self, listed: Listed, body_of: Callable[[int], Body], row_of_site: Rows, rows: int
     ) -> Update | None:
         """What brings the target to the list `listed`; None if it has it. `rows` of the registry
-        are in use. Raises PatchError for bodies that a list cannot call."""
+        are in use."""
         entries = self._entries(listed, body_of, row_of_site, rows)
         if entries == self.now.entries and not self._is_stale:
             return None
@@ -170,8 +190,8 @@ class OpsList:
         for one in entries:
             if one.body not in self._bodies and one.id in self._adopted:
                 self._bodies[one.body] = self._adopted[one.id]
-            code = build_list_body(one.body, self._traits)
             if one.body not in self._bodies and one.body not in update.bodies:
+                code = build_list_body(one.body, self._traits)
                 update.bodies[one.body] = Piece(0, len(code.data))
                 update.need_bytes += _slots(len(code.data))
             if one.bits not in self._bitmaps and one.bits not in update.bitmaps:
@@ -188,14 +208,8 @@ class OpsList:
         for one, wants in zip(listed.order, listed.wants, strict=True):
             bits = np.zeros(count, np.uint8)
             bits[numbers[wants]] = 1
-            body = body_of(one)
-            if not isinstance(body, RecordBody | CountBody):
-                raise PatchError(
-                    f"ops {one} cannot be on the list of ops: it neither records nor counts",
-                    cause=f'dispatch="list", more than {MAX_SET} ops on a function, or no row left',
-                    remedy="unregister some of them",
-                )
-            found.append(Entry(one, body, np.packbits(bits, bitorder="little").tobytes()))
+            text = np.packbits(bits, bitorder="little").tobytes()
+            found.append(Entry(one, body_of(one), text))
         return tuple(found)
 
     def place(self, update: Update, arena: Arena) -> None:
@@ -223,12 +237,16 @@ class OpsList:
             row["id"] = one.id
             pieces |= {body_at, bits_at}
         at = put(table.tobytes())
-        update.version = Version(update.entries, at.address, frozenset(pieces | {at}))
+        ids = frozenset(one.id for one in update.entries)
+        update.version = Version(update.entries, at.address, frozenset(pieces | {at}), ids)
 
     def commit(self, update: Update) -> None:
         """The update is in the target; what only the version before it used is parked."""
         assert update.version is not None
-        self.parked |= self.now.pieces - update.version.pieces
+        for piece in self.now.pieces - update.version.pieces:
+            self.parked[piece] = self._ids.pop(piece)
+        for piece in update.version.pieces:
+            self._ids[piece] = self._ids.get(piece, frozenset()) | update.version.ids
         self._bodies |= update.bodies
         self._bitmaps |= update.bitmaps
         self.now, self._is_stale = update.version, False
@@ -241,13 +259,29 @@ class OpsList:
         """The update failed when it was partly written: nothing of it is used again before it is
         proved that nobody walks it."""
         if update.version is not None:
-            self.parked |= update.version.pieces - self.now.pieces
+            for piece in update.version.pieces - self.now.pieces:
+                self.parked[piece] = update.version.ids
+
+    def free(self, running: Set[int]) -> list[Piece]:
+        """The parked pieces that nobody comes back to, given that no rip is in the list and of all
+        C functions only those of the ops `running` may be under way: they are free now."""
+        freed = [piece for piece, ids in self.parked.items() if not ids & running]
+        for piece in freed:
+            del self.parked[piece]
+        left = self.now.ids | running
+        self._ids = {piece: ids & left for piece, ids in self._ids.items()}
+        return freed
+
+    @property
+    def code(self) -> list[tuple[int, int]]:
+        """Where all bodies lie that somebody may be in: from, and up to."""
+        adopted = self._adopted.values()
+        pieces = {p for p in {*self.now.pieces, *self.parked, *adopted} if p.is_code}
+        return [(p.address, p.address + p.bytes) for p in pieces]
 
     def is_walked(self, rips: NDArray[np.uint64], trampolines: Sequence[tuple[int, int]]) -> bool:
         """Whether one of `rips` is in the list: in a trampoline (low, high) of it or in a body."""
-        adopted = self._adopted.values()
-        code = {p for p in {*self.now.pieces, *self.parked, *adopted} if p.is_code}
-        spans = [*trampolines, *((p.address, p.address + p.bytes) for p in code)]
+        spans = [*trampolines, *self.code]
         return any(((rips >= np.uint64(a)) & (rips < np.uint64(b))).any() for a, b in spans)
 
 

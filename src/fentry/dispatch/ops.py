@@ -25,14 +25,17 @@ class Callback(IntEnum):
     RECORD = 1
     COUNT = 2
     CALL = 3
+    DIRECT = 4
 
 
 class Flags(IntFlag):
     """FTRACE_OPS_FL_* (include/linux/ftrace.h) as far as they exist here, with the kernel's bits.
 
-    All but PID are for Callback.CALL.  SAVE_REGS: vectors are saved, so that the function can read
-    and use them.  IPMODIFY: what it writes into its regs takes effect, also ip; one such ops a
-    function.  RECURSION: it is not called while it runs already, see docs/design/callbacks.md.
+    All but PID, PERMANENT and DIRECT are for Callback.CALL.  SAVE_REGS: vectors are saved, so that
+    the function can read and use them.  IPMODIFY: what it writes into its regs takes effect, also
+    ip; one such ops a function.  RECURSION: it is not called while it runs already, see
+    docs/design/callbacks.md.  PERMANENT: nobody but their owner takes them away, see
+    docs/design/permanent.md.  DIRECT: the ops of Callback.DIRECT have it.
     """
 
     NONE = 0
@@ -40,6 +43,8 @@ class Flags(IntFlag):
     RECURSION = 1 << 4
     IPMODIFY = 1 << 12
     PID = 1 << 13  # it filters threads
+    PERMANENT = 1 << 16
+    DIRECT = 1 << 17
 
 
 @dataclass(eq=False, slots=True)
@@ -50,8 +55,8 @@ class Ops:
     `instance` is the number of that it records into, 0 the top one.
     An empty filter wants every function.  `id` is given at registration, 0 before.  `members` is
     bool[n] over the sites of the target, filled in at registration.  `threads` are those whose
-    calls it sees, all by default.  `function` is what CALL calls, `private` what op->private points
-    to at first.
+    calls it sees, all by default.  `function` is what CALL calls, or a DirectCode,
+    what DIRECT does; `private` what op->private points to at first.
     """
 
     callback: Callback
@@ -66,10 +71,15 @@ class Ops:
     function: CFunction | None = None
     private: bytes = b""
 
+    def __post_init__(self) -> None:
+        if self.callback is Callback.DIRECT:
+            self.flags |= Flags.DIRECT
+
     @property
     def redirects(self) -> bool:
-        """Whether it may change registers and where the program goes on."""
-        return Flags.IPMODIFY in self.flags
+        """Whether it may change registers and where the program goes on; one such ops a function,
+        the last that runs."""
+        return bool(self.flags & (Flags.IPMODIFY | Flags.DIRECT))
 
     @property
     def text(self) -> str:
@@ -80,13 +90,16 @@ class Ops:
 
 def refuse_flags(ops: Ops) -> None:
     """Raise BadInput if callback, function and flags of ops do not go together."""
+    if (ops.callback is Callback.DIRECT) is not (Flags.DIRECT in ops.flags):
+        raise BadInput("Flags.DIRECT and Callback.DIRECT go together")
+    if ops.callback is Callback.DIRECT:
+        _refuse_direct(ops)
+        return
     if ops.callback is not Callback.CALL:
-        if ops.flags & ~Flags.PID or ops.function is not None:
+        if ops.flags & ~(Flags.PID | Flags.PERMANENT) or ops.function is not None:
             raise BadInput("flags and a function are for Callback.CALL")
         return
-    if ops.threads:
-        raise BadInput("thread filters are not for Callback.CALL", remedy="the function may look")
-    if ops.function is None:
+    if ops.function is None or ops.function.is_direct:
         raise BadInput("Callback.CALL needs a function", remedy="CFunction.compile(source)")
     if ops.redirects and Flags.SAVE_REGS not in ops.flags:
         raise BadInput("IPMODIFY needs SAVE_REGS")
@@ -99,10 +112,33 @@ def refuse_flags(ops: Ops) -> None:
         )
 
 
+def _refuse_direct(ops: Ops) -> None:
+    if ops.flags & ~(Flags.DIRECT | Flags.PERMANENT):
+        raise BadInput("of the flags only PERMANENT is for Callback.DIRECT")
+    if ops.function is None or not ops.function.is_direct:
+        raise BadInput("Callback.DIRECT needs code", remedy="DirectCode.assemble(source)")
+    if ops.private:
+        raise BadInput("Callback.DIRECT has no private memory", remedy=".data in its source")
+    refuse_filtered_direct(ops, ops.threads)
+    refuse_open_redirect(ops)
+
+
+def refuse_filtered_direct(ops: Ops, threads: ThreadFilter) -> None:
+    """Raise BadInput for DIRECT ops that are to see some threads only."""
+    if ops.callback is Callback.DIRECT and threads:
+        raise BadInput(
+            "thread filters are not for Callback.DIRECT",
+            cause="sites call its code with nothing in between",
+            remedy="the code may look itself",
+        )
+
+
 def refuse_open_redirect(ops: Ops) -> None:
-    """Raise BadInput for ops with IPMODIFY and an empty filter, which wants every function."""
+    """Raise BadInput for ops with IPMODIFY or DIRECT and an empty filter, which wants every
+    function."""
     if ops.redirects and not ops.filter:
-        raise BadInput("IPMODIFY needs a filter", cause="an empty one wants every function")
+        word = "DIRECT" if ops.callback is Callback.DIRECT else "IPMODIFY"
+        raise BadInput(f"{word} needs a filter", cause="an empty one wants every function")
 
 
 def _is_plain(word: str) -> bool:

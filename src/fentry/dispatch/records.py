@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fentry.region.layout import SiteState, State, TrampolineKind
+from fentry.region.layout import (
+    DATA_DTYPE,
+    DATA_HEADER_BYTES,
+    Kind,
+    SiteFlag,
+    SiteState,
+    State,
+    TrampolineKind,
+)
 from fentry.region.lists import ListEntry, read_list
 from fentry.region.region import Region
 from fentry.region.registry import Rows
@@ -18,6 +26,7 @@ from fentry.region.registry import Rows
 SAVE_REGS = 1 << 2  # FTRACE_OPS_FL_*, include/linux/ftrace.h
 IPMODIFY = 1 << 12
 DIRECT = 1 << 17
+MODIFIED = 1 << 20  # FTRACE_FL_MODIFIED, of the record: never cleared
 
 Set = tuple[int, ...]
 
@@ -28,7 +37,8 @@ class Record:
     which they run; `flags` of all of them together.
 
     `call` is the trampoline (target address), 0 where nothing is called; `on_list` if it is one
-    that all ops share.  `is_gone`: another library lies there now.
+    that all ops share.  `is_gone`: another library lies there now.  `direct` is the code of its
+    DIRECT ops, 0 where it has none.
     """
 
     ip: int
@@ -38,6 +48,7 @@ class Record:
     call: int
     is_gone: bool = False
     on_list: bool = False
+    direct: int = 0
 
     @property
     def is_enabled(self) -> bool:
@@ -48,6 +59,7 @@ class Record:
 def records(region: Region) -> list[Record]:
     """Every function that was ever patched since the attach, by address (touched_functions)."""
     sites, trampolines = region.registry.sites, region.registry.trampolines
+    directs = _directs(region)
     flags, lists = flags_by_id(region.registry.ops), _lists(region, trampolines)
     found = []
     for row in np.argsort(sites["ip"], kind="stable").tolist():
@@ -61,11 +73,26 @@ def records(region: Region) -> list[Record]:
         together = 0
         for one in members:
             together |= flags.get(one, 0)
+        if sites["flags"][row] & SiteFlag.MODIFIED:
+            together |= MODIFIED
         call = int(sites["call"][row]) if members else 0
         is_gone = bool(sites["state"][row] == SiteState.GONE)
         on_list = bool(members) and int(sites["trampoline"][row]) in lists
         ip = int(sites["ip"][row])
-        found.append(Record(ip, row, members, together, call, is_gone, on_list))
+        direct = next((directs[one] for one in members if one in directs), 0)
+        found.append(Record(ip, row, members, together, call, is_gone, on_list, direct))
+    return found
+
+
+def _directs(region: Region) -> dict[int, int]:
+    # Where the code of each DIRECT ops begins.
+    found = {}
+    for segment in region.of_kind(Kind.DATA):
+        piece = region.memory.read_some(segment.address, DATA_HEADER_BYTES)
+        if len(piece) == DATA_HEADER_BYTES:
+            row = np.frombuffer(piece, DATA_DTYPE)[0]
+            if int(row["flags"]) & DIRECT:
+                found[int(row["id"])] = int(row["code"]) + int(row["entry"])
     return found
 
 

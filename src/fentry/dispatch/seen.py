@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -94,10 +94,10 @@ class SeenThreads:
 
 
 class ThreadFilters:
-    """The thread filters of a session by the id of their ops, and tables that nobody uses now."""
+    """The thread filters of a session by the id of their ops, and tables of ops that have gone."""
 
     def __init__(self, pid: int) -> None:
-        self.spare: list[ThreadTable] = []
+        self._spare: list[tuple[int, ThreadTable]] = []
         self._pid = pid
         self._by_ops: dict[int, SeenThreads] = {}
         self._next_look = 0.0
@@ -117,10 +117,28 @@ class ThreadFilters:
         return seen
 
     def remove(self, number: int) -> None:
-        """The ops `number` has gone: its table, if it has one, is spare and sees nobody."""
+        """The ops `number` has gone: its table, if it has one, is spare. What it says stays: a call
+        may be on its way to it, and be seen by ops that took the place of these."""
         if seen := self._by_ops.pop(number, None):
-            seen.table.clear()
-            self.spare.append(seen.table)
+            self.leave(number, seen.table)
+
+    def leave(self, number: int, table: ThreadTable) -> None:
+        """A table that was of the ops `number`."""
+        self._spare.append((number, table))
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether there are tables of ops that have gone."""
+        return bool(self._spare)
+
+    def take(self, may_run: Callable[[int], bool]) -> ThreadTable | None:
+        """A table for other ops, which sees nobody: one of ops whose code nobody can be in."""
+        for number, table in self._spare:
+            if not may_run(number):
+                self._spare.remove((number, table))
+                table.clear()
+                return table
+        return None
 
     def look(self) -> None:
         """Look at the threads of the process, if it is time for that again."""

@@ -19,7 +19,8 @@ from fentry.ring import layout as ring
 @dataclass(frozen=True, slots=True)
 class RingTally:
     """A ring of an instance: calls that got a place (`records`), of these not read yet (`unread`),
-    calls that found it full (`dropped`); bytes of a record, records a CPU has room for."""
+    calls that found it full (`dropped`); bytes of a record, records a CPU has room for; what its
+    records are dated by; number of the controller whose it is."""
 
     instance: int
     name: str
@@ -30,31 +31,38 @@ class RingTally:
     capacity: int
     overwrites: bool
     tracing_on: bool
+    clock: str
+    owner: int = 0
 
 
 def ring_tallies(region: Region) -> list[RingTally]:
-    """The rings of a region, by number of their instance; damaged ones are left out."""
-    control = int(region.registry.header["control_address"])
-    found = [_tally(region.memory, s, control) for s in region.of_kind(Kind.RING)]
+    """The rings of a region, by number of their instance; left out are damaged ones, and those
+    whose maker died before they had a size."""
+    found = [_tally(region.memory, s, region.switches) for s in region.of_kind(Kind.RING)]
     return sorted((one for one in found if one is not None), key=lambda one: one.instance)
 
 
-def _tally(memory: Memory, segment: Segment, control: int) -> RingTally | None:
-    page = memory.read(segment.address, ring.HEADER_BYTES)
+def _tally(memory: Memory, segment: Segment, switches: int) -> RingTally | None:
+    page = memory.read_some(segment.address, ring.HEADER_BYTES)
+    if len(page) < ring.HEADER_BYTES:
+        return None
     header = np.frombuffer(page, ring.HEADER_DTYPE, count=1)[0]
     nr_cpus, capacity = int(header["nr_cpus"]), int(header["capacity"])
-    tails_at = int(header["tails_offset"])
-    end = tails_at + nr_cpus * ring.LINE_BYTES
+    tails_at, cpu_bytes = int(header["tails_offset"]), int(header["cpu_bytes"])
+    end = tails_at + (nr_cpus - 1) * cpu_bytes + ring.LINE_BYTES
     if header["magic"] != ring.MAGIC or end > segment.bytes or tails_at < ring.HEADER_BYTES:
         return None
-    count = nr_cpus * ring.LINE_BYTES
+
+    def of_parts(offset: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+        places = range(segment.address + offset, segment.address + segment.bytes, cpu_bytes)
+        found = b"".join(memory.read(at, ring.LINE_BYTES) for at in places[:nr_cpus])
+        return np.frombuffer(found, dtype)
+
     # The tails first: what a reader takes meanwhile does not make it negative.
-    tails = np.frombuffer(memory.read(segment.address + tails_at, count), ring.TAIL_LINE_DTYPE)
-    lines = np.frombuffer(
-        memory.read(segment.address + int(header["cpu_lines_offset"]), count), ring.CPU_LINE_DTYPE
-    )
+    tails = of_parts(tails_at, ring.TAIL_LINE_DTYPE)
+    lines = of_parts(int(header["cpu_lines_offset"]), ring.CPU_LINE_DTYPE)
     unread = np.minimum(lines["head"] - tails["tail"], np.uint64(capacity))
-    room = memory.read_u64(control + room_offset(segment.instance))
+    room = memory.read_u64(switches + room_offset(segment.instance))
     return RingTally(
         instance=segment.instance,
         name=segment.name,
@@ -65,15 +73,18 @@ def _tally(memory: Memory, segment: Segment, control: int) -> RingTally | None:
         capacity=capacity,
         overwrites=int(header["mode"]) == ring.MODE_OVERWRITE,
         tracing_on=room != 0,
+        clock=ring.CLOCK_NAMES[min(int(header["clock"]), len(ring.CLOCK_NAMES) - 1)],
+        owner=segment.owner,
     )
 
 
-def hits(region: Region, slot: int) -> NDArray[np.uint64]:
-    """Calls counted in one slot of the counters, by row of the site: uint64[sites_used]."""
+def hits(region: Region, slot: int, owner: int) -> NDArray[np.uint64]:
+    """Calls counted in one slot of a controller's counters, by row of the site:
+    uint64[sites_used]."""
     header = region.registry.header
     slot_bytes, used = int(header["site_rows"]) * 8, int(header["sites_used"])
     total = np.zeros(used, np.uint64)
-    for segment in region.of_kind(Kind.COUNTERS)[:1]:
+    for segment in [s for s in region.of_kind(Kind.COUNTERS) if s.owner == owner]:
         parts = int(header["nr_cpus"]) + 1  # the last one is for threads without rseq
         part_bytes = segment.bytes // parts // slot_bytes * slot_bytes
         for part in range(parts):

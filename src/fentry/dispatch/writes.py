@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.dispatch.change import NONE, NOP5, PADDED, Change, Rows, Text, bytes_of, keys_of
+from fentry.dispatch.change import DIRECT, NONE, NOP5, PADDED, Change, Rows, Text, bytes_of, keys_of
 from fentry.process.memory import Memory
 from fentry.process.target import Halt
-from fentry.region.layout import SITE_DTYPE, SiteState
+from fentry.region.layout import SITE_DTYPE, SiteFlag, SiteState
 from fentry.region.registry import Registry
 from fentry.sites import pad as pads
 from fentry.sites.moved import place_of_copy
@@ -18,6 +18,8 @@ from fentry.sites.table import SiteTable
 
 _PAD_RUN_GAP = 4096
 _MOST_VERIFIED = 2000
+_MOST_AT_ONCE = 128
+_NOP5 = np.frombuffer(NOP5, np.uint8)
 
 
 class Writes:
@@ -31,11 +33,14 @@ class Writes:
         self._originals = _originals(table, sites[self._called])
         self._entering = sites[self._adding & (text.mode[sites] == NONE)]
         self._windows = windows(table, self._entering[:_MOST_VERIFIED])
+        one_nop = (table.original[self._entering, :POKE_BYTES] == _NOP5).all(axis=1)
+        self._divided = self._entering[~one_nop]  # a thread may stand in the middle
         was_padded = text.mode[sites] == PADDED
         idle = (change.mode == PADDED) & ~was_padded & ~change.has_fresh_pad
         self._rows = {adding: self._site_rows(self._adding == adding) for adding in (True, False)}
         self._idle_calls = _PadCalls(text, change, idle)
         self._used_calls = _PadCalls(text, change, was_padded)
+        self._pads_left = self._leaving_pads()
         self._pokes = self._changes()
 
     # -- made before the stop --------------------------------------------------------------------
@@ -47,16 +52,18 @@ class Writes:
         chosen = chosen[np.argsort(text.row[change.sites[chosen]], kind="stable")]
         sites = change.sites[chosen]
         rows = np.zeros(len(sites), SITE_DTYPE)
-        for name in ("ip", "patch", "kind", "window", "hole", "carrier"):
+        for name in ("ip", "patch", "kind", "window", "hole", "carrier", "part"):
             rows[name] = getattr(table, name)[sites]
         rows["original"] = table.original[sites].view("V16").ravel()
         rows["filler"] = table.filler[sites].view("V16").ravel()
         rows["pad"] = text.pad[sites]
         rows["call"] = change.call[chosen]
-        rows["key"] = keys_of(table, text, sites, change.mode[chosen])
+        mode = np.where(change.mode[chosen] != NONE, change.mode[chosen], text.mode[sites])
+        rows["key"] = keys_of(table, text, sites, mode)  # of records that nobody has read yet
         rows["counter"] = text.row[sites]
         rows["state"] = np.where(change.mode[chosen] != NONE, SiteState.CALL, SiteState.NOP)
         rows["trampoline"] = change.trampoline[chosen]
+        rows["flags"] = np.where(change.modified[chosen], SiteFlag.MODIFIED, SiteFlag.NONE)
         numbers = text.row[sites]
         pieces = np.split(rows, np.flatnonzero(np.diff(numbers) != 1) + 1) if len(rows) else []
         return [(int(piece["counter"][0]), piece) for piece in pieces]
@@ -69,6 +76,32 @@ class Writes:
         widths = table.poke_bytes(sites)
         new = np.flatnonzero(differ(now, wanted, widths))
         return Changes(table.patch[sites[new]], now[new], wanted[new], widths[new])
+
+    def _leaving_pads(self) -> dict[int, int]:
+        # Who has jumped to a pad that will call nothing, and has not called yet, jumps again.
+        text, change = self._text, self._change
+        left = change.sites[(text.mode[change.sites] == PADDED) & (change.mode == DIRECT)]
+        calls = text.pad[left] + np.uint64(pads.CALL_OFFSET)
+        return dict(zip(calls.tolist(), self._table.patch[left].tolist(), strict=True))
+
+    def pieces(self) -> list[tuple[int, bytes]] | None:
+        """All text that gone(), verify_windows() and write_text() look at, (address, bytes) each,
+        as it is when none of them finds anything; None for many sites."""
+        if len(self._change.sites) > _MOST_AT_ONCE:
+            return None
+        table, text = self._table, self._text
+        called = self._change.sites[self._called]
+        now = bytes_of(table, text, called, text.mode[called], text.call[called])
+        return [
+            (int(address), found.tobytes()[:size])
+            for sites, bytes_there, sizes in (
+                (called, now, table.poke_bytes(called)),
+                (self._entering, table.original[self._entering], self._windows.sizes),
+            )
+            for address, found, size in zip(
+                table.patch[sites].tolist(), bytes_there, sizes.tolist(), strict=True
+            )
+        ]
 
     # -- inside the stop -------------------------------------------------------------------------
 
@@ -108,11 +141,16 @@ class Writes:
         (self._idle_calls if idle else self._used_calls).write(memory)
 
     def leave_windows(self, halt: Halt) -> None:
-        """Move threads and interrupted contexts out of the bytes that will be replaced."""
-        if not len(self._entering):
-            return
+        """Move threads and interrupted contexts out of bytes that will be replaced."""
+        moves = dict(self._pads_left)
+        if len(self._divided):
+            moves |= self._moves(halt)
+        if moves:
+            halt.move(moves)
+
+    def _moves(self, halt: Halt) -> dict[int, int]:
         table = self._table
-        by_start = self._entering[np.argsort(table.patch[self._entering])]
+        by_start = self._divided[np.argsort(table.patch[self._divided])]
         starts = table.patch[by_start]
         moves: dict[int, int] = {}
         for rip in set(halt.rips()):
@@ -127,12 +165,11 @@ class Writes:
                 moves[rip] = int(starts[i]) + POKE_BYTES  # the rest were NOPs
             else:
                 moves[rip] = place_of_copy(table, int(site), int(self._text.pad[site]), rip)
-        if moves:
-            halt.move(moves)
+        return moves
 
-    def write_text(self, memory: Memory) -> None:
+    def write_text(self, memory: Memory, *, verified: bool) -> None:
         """Replace the bytes of the sites. Raises as Changes.write."""
-        self._pokes.write(memory)
+        self._pokes.write(memory, verified=verified)
 
 
 def windows(table: SiteTable, sites: Rows) -> Expected:

@@ -19,7 +19,8 @@ Addresses = NDArray[np.uint64]
 class Events:
     """Calls of traced functions, one element of every column for each call.
 
-    time_ns    int64[n], CLOCK_MONOTONIC
+    time_ns    int64[n], CLOCK_MONOTONIC; with the per-CPU counter for a clock the number of records
+               before on the same CPU
     cpu        uint16[n], the CPU whose ring held the record
     tid        uint32[n], thread id in the target's pid namespace as the writer saw it
     ip         uint64[n], function entry in the target; 0 where the site key is not known

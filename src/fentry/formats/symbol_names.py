@@ -19,7 +19,7 @@ from fentry.events.columns import Addresses
 from fentry.formats.id_cache import IdCache, Ids
 from fentry.formats.tracefile_layout import NO_MODULE
 from fentry.formats.tracefile_reader import TraceReader
-from fentry.symbols.demangle import base_name, demangle
+from fentry.symbols.demangle import base_name, demangle_all
 from fentry.symbols.patterns import Pattern, choose, parse
 
 _MAX_UNKNOWN = 1 << 16
@@ -102,9 +102,10 @@ class SymbolNames:
         """
 
         def match(word: Pattern) -> NDArray[np.bool_]:
-            pairs = zip(self.names, self.modules, strict=True)
             pattern = _Words(word)
-            return np.array([pattern.match(name, module) for name, module in pairs], np.bool_)
+            texts = [name.decode("utf-8", "surrogateescape") for name in self.names]
+            columns = zip(texts, demangle_all(texts), self.modules, strict=True)
+            return np.array([pattern.match(*column) for column in columns], np.bool_)
 
         return choose(patterns, len(self.names), match)
 
@@ -148,7 +149,7 @@ class SymbolNames:
         found = self._unknown.get(address)
         if found is None:
             found = self._unknown[address] = len(self.names)
-            self.names.append(b"0x%08x" % address)
+            self.names.append(b"0x%08x" % address if address else b"0")  # as the kernel does
             self.modules.append(b"")
             self.version += 1
         return found
@@ -162,9 +163,8 @@ class _Words:
         module = translate(word.module or "*")
         self._module = re.compile(module.encode("utf-8", "surrogateescape"))
 
-    def match(self, name: bytes, module: bytes) -> bool:
-        text = name.decode("utf-8", "surrogateescape")
-        if not self._word.matches(text) and not self._matches_demangled(text):
+    def match(self, name: str, plain: str, module: bytes) -> bool:
+        if not self._word.matches(name) and (name == plain or not self._means(plain)):
             return False
         if self._word.module is None:
             return True
@@ -172,10 +172,7 @@ class _Words:
         bare = re.split(rb"[-.][0-9]|\.so", file_name)[0]
         return any(self._module.match(form) for form in (module, file_name, bare))
 
-    def _matches_demangled(self, name: str) -> bool:
-        if name[:2] not in ("_Z", "_R"):
-            return False
-        plain = demangle(name)
+    def _means(self, plain: str) -> bool:
         return any(self._word.matches(form) for form in (plain, base_name(plain)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fentry.events.columns import Events
 from fentry.formats.symbol_names import SymbolNames
-from fentry.symbols.demangle import demangle
+from fentry.symbols.demangle import demangle_all
 
 _COUNT_WIDTH = 12
 _SHARE_WIDTH = 7
@@ -45,14 +45,17 @@ class FunctionCounts:
         """The functions that were called, most calls first, then by name and module."""
         total = max(int(self._counts.sum()), 1)
         called = np.flatnonzero(self._counts).tolist()
+        names = demangle_all(
+            self._symbols.names[place].decode("utf-8", "replace") for place in called
+        )
         rows = [
             FunctionCount(
                 calls := int(self._counts[place]),
                 calls / total,
-                demangle(self._symbols.names[place].decode("utf-8", "replace")),
+                name,
                 self._symbols.modules[place].decode("utf-8", "replace"),
             )
-            for place in called
+            for place, name in zip(called, names, strict=True)
         ]
         return sorted(rows, key=lambda row: (-row.calls, row.function, row.module))
 

@@ -23,6 +23,8 @@ LINES_AT_ONCE = 16384
 
 _FLAGS = b"....."
 
+_COUNTED = "the count of each CPU, one CPU after the other: no order across CPUs"
+
 _LEGEND = b"""\
 #                                _-----=> irqs-off/BH-disabled
 #                               / _----=> need-resched
@@ -38,24 +40,34 @@ _MAX_PREFIXES = 1 << 16
 _DENSE_SECONDS = 4096
 
 
-def function_header(*, entries: int, written: int, nr_cpus: int) -> bytes:
+def function_header(*, entries: int, written: int, nr_cpus: int, clock: str = "tsc") -> bytes:
     """The comment lines above the events.
 
     entries  events in the trace       written  events recorded, those overwritten included
+    clock    what records are dated by; the kernel's header has no place for it, ours names it
+             where it is no time
     """
     counts = f"# entries-in-buffer/entries-written: {entries}/{written}   #P:{nr_cpus}"
-    return b"# tracer: function\n#\n" + counts.encode() + b"\n#\n" + _LEGEND
+    lines = [counts, f"# clock: {clock} ({_COUNTED})"] if clock != "tsc" else [counts]
+    return b"# tracer: function\n#\n" + "\n".join([*lines, "#", ""]).encode() + _LEGEND
 
 
 class FunctionText:
     """Turns Events into lines `comm-tid [cpu] ..... s.us: function <-parent`.
 
-    Without parents in the events, or with print_parent False, lines end after the function.
+    Without parents in the events, or with print_parent False, lines end after the function. Without
+    `has_time` a count of 12 columns stands for the seconds, as in the kernel with a counter clock.
     """
 
     def __init__(
-        self, symbols: SymbolNames, tasks: TaskNames, *, print_parent: bool = True
+        self,
+        symbols: SymbolNames,
+        tasks: TaskNames,
+        *,
+        print_parent: bool = True,
+        has_time: bool = True,
     ) -> None:
+        self._times = _seconds_micros if has_time else _counts
         self._symbols = symbols
         self._print_parent = print_parent
         self._prefixes = _Prefixes(tasks, _text_prefix)
@@ -72,19 +84,20 @@ class FunctionText:
             names = [self._functions.chosen(functions), self._parents.chosen(parents)]
         else:
             names = [self._last_functions.chosen(functions)]
-        return compose(self._prefixes.of(events), [*_seconds_micros(events.time_ns), *names])
+        return compose(self._prefixes.of(events), [*self._times(events.time_ns), *names])
 
 
 class JsonLines:
     """Turns Events into one JSON object a line, with the same content as FunctionText.
 
-    Keys: comm, tid, cpu, time_ns (CLOCK_MONOTONIC), ip, function, module, and where there are
-    parents parent_ip and parent.  Addresses are strings in hex: JSON numbers lose bits.
+    Keys: comm, tid, cpu, time_ns (CLOCK_MONOTONIC; without `has_time` count), ip, function, module,
+    and where there are parents parent_ip and parent.  Addresses are strings in hex: JSON numbers
+    lose bits.
     """
 
-    def __init__(self, symbols: SymbolNames, tasks: TaskNames) -> None:
+    def __init__(self, symbols: SymbolNames, tasks: TaskNames, *, has_time: bool = True) -> None:
         self._symbols = symbols
-        self._prefixes = _Prefixes(tasks, _json_prefix)
+        self._prefixes = _Prefixes(tasks, _json_prefix if has_time else _json_count_prefix)
         self._functions = _JsonTable(symbols, b'","function":', b', "module":')
         self._last = Strings([b"}\n"])
         self._parents = _JsonTable(symbols, b'","parent":', b"")
@@ -107,6 +120,10 @@ def _text_prefix(comm: bytes, tid: int, cpu: int) -> bytes:
 
 def _json_prefix(comm: bytes, tid: int, cpu: int) -> bytes:
     return b'{"comm":%s,"tid":%d,"cpu":%d,"time_ns":' % (_quoted(comm), tid, cpu)
+
+
+def _json_count_prefix(comm: bytes, tid: int, cpu: int) -> bytes:
+    return _json_prefix(comm, tid, cpu).replace(b'"time_ns":', b'"count":')
 
 
 def _quoted(name: bytes) -> bytes:
@@ -178,12 +195,18 @@ def _digits3() -> Values:
     return np.frombuffer(b"".join(texts), np.uint64)
 
 
+def _padded3() -> Values:
+    texts = [b"%3d" % number + bytes(5) for number in range(1000)]
+    return np.frombuffer(b"".join(texts), np.uint64)
+
+
 def _hex4() -> Values:
     texts = [b"%04x" % number + bytes(4) for number in range(1 << 16)]
     return np.frombuffer(b"".join(texts), np.uint64)
 
 
 _DIGITS3 = _digits3()
+_PADDED3 = _padded3()
 _COLON = np.uint64(int.from_bytes(b": ", "little") << 48)
 _MICROS = 1_000_000
 _NANOS = 1_000_000_000
@@ -198,6 +221,16 @@ def _seconds_micros(time_ns: NDArray[np.int64]) -> list[Chosen | Computed]:
     micro = rest - milli * 1000
     words = _DIGITS3[milli] | (_DIGITS3[micro] << np.uint64(24)) | _COLON
     return [_chosen_numbers(seconds, b" %5d."), Computed(words, 8)]
+
+
+def _counts(counts: NDArray[np.int64]) -> list[Chosen | Computed]:
+    # " %12llu: "; as for a clock of the kernel that is not in ns
+    thousands = counts // 1000
+    rest = counts - thousands * 1000
+    words = np.where(thousands > 0, _DIGITS3[rest], _PADDED3[rest]) | (_COLON >> np.uint64(24))
+    distinct, index = np.unique(thousands, return_inverse=True)
+    texts = [b" %9d" % number if number else b" " * 10 for number in distinct.tolist()]
+    return [Chosen(Strings(texts), index), Computed(words, 5)]
 
 
 def _nanoseconds(time_ns: NDArray[np.int64]) -> list[Chosen | Computed]:

@@ -26,7 +26,10 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 class TraceMeta:
     """What was traced, where and how; the META section.
 
+    clock         what records are dated by: "tsc" or "percpu-counter"
     tsc_hz        ticks of the tsc in a second, 0 if unknown
+    stray_cpu     with percpu-counter: the number under which calls stand that are in the order of
+                  no CPU; -1 for none
     capacity      records in the ring of one CPU: with it a record's lap can be checked
     record_bytes  16, or 24 with parent_ip
     """
@@ -42,6 +45,7 @@ class TraceMeta:
     kernel: str = ""
     clock: str = "tsc"
     tsc_hz: int = 0
+    stray_cpu: int = -1
     tracer: str = "function"
     filters: tuple[str, ...] = ()
     notrace: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from typing import BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.errors import TraceFileError
+from fentry.errors import BadInput, TraceFileError
 from fentry.events.clock import Clock, ClockPair
 from fentry.events.columns import Addresses, Events
 from fentry.events.merge import HOLD_BACK, Merge
@@ -30,10 +30,19 @@ from fentry.formats import tracefile_payloads as payloads
 from fentry.formats import tracefile_sections as sections
 from fentry.formats.tracefile_layout import SectionKind
 from fentry.formats.tracefile_sections import Damage, Section
-from fentry.ring.layout import LAPS, TID_BITS, TID_MASK, record_dtype
+from fentry.ring.layout import (
+    CLOCK_NAMES,
+    CLOCK_PERCPU_COUNTER,
+    LAPS,
+    TID_BITS,
+    TID_MASK,
+    record_dtype,
+)
 
 CHUNK_RECORDS = 65536
 """Records decoded at once: 1.5 MB of them, which stays in a CPU's cache."""
+
+COUNTER = CLOCK_NAMES[CLOCK_PERCPU_COUNTER]
 
 _DENSE_KEYS = 1 << 22
 _MAX_DAMAGE = 1000
@@ -57,6 +66,8 @@ class TraceReader:
     records   records in whole sections, before torn ones are left out
     torn      records met so far whose lap does not fit their position; they are not shown
     late      events that merged() could not put in order (see events.merge)
+    has_time  whether records have a time; else time_ns of Events is a count of each CPU's records,
+              and there is no order across CPUs
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -90,6 +101,7 @@ class TraceReader:
             self.symbols = np.concatenate(self._symbol_blocks)
         self.records = int(self._places["records"].sum())
         self.meta = self._meta or self._meta_of_records()
+        self.has_time = self.meta.clock != COUNTER
         self.clock = self._clock()
         self._key_table = _KeyTable(self._site_blocks)
 
@@ -101,7 +113,10 @@ class TraceReader:
     def batches(
         self, *, start_ns: int | None = None, end_ns: int | None = None
     ) -> Iterator[Events]:
-        """Events in file order, up to CHUNK_RECORDS at a time; start_ns <= time_ns < end_ns."""
+        """Events in file order, up to CHUNK_RECORDS at a time; start_ns <= time_ns < end_ns.
+
+        Raises BadInput for a bound where records have no time.
+        """
         for place in self._places:
             yield from self._within(self._section_events(place), start_ns, end_ns)
 
@@ -112,8 +127,16 @@ class TraceReader:
         end_ns: int | None = None,
         hold_back: int = HOLD_BACK,
     ) -> Iterator[Events]:
-        """Events in order of time across CPUs; memory is bounded by CPUs, not by the file."""
+        """Events in order of time across CPUs; memory is bounded by CPUs, not by the file.
+
+        Without times: the events of each CPU in their order, one CPU after the other. Raises as
+        batches().
+        """
         cpus = np.unique(self._places["cpu"]).tolist()
+        if not self.has_time:
+            for cpu in cpus:
+                yield from self._within(self._cpu_events(cpu), start_ns, end_ns)
+            return
         merge = Merge([self._cpu_events(cpu) for cpu in cpus], hold_back=hold_back)
         for events in merge:
             self.late = merge.late
@@ -255,7 +278,7 @@ class TraceReader:
         try:
             return Clock(self._pairs, tsc_hz=self.meta.tsc_hz)
         except ValueError:
-            if len(self._places):
+            if len(self._places) and self.has_time:
                 self._note(0, "no CLOCK section can be read: times are ticks, not nanoseconds")
             return Clock([ClockPair(0, 0, 0)], tsc_hz=1_000_000_000)
 
@@ -307,12 +330,12 @@ class TraceReader:
                 # bytes are missing, or too many, before this one: nothing after it is a record
                 keep = int(np.argmin(fits))
                 self.torn += left - keep
-                yield self._decode(records[:keep], cpu)
+                yield self._decode(records[:keep], cpu, capacity)
                 return
             if not fits.all():
                 self.torn += part - int(np.count_nonzero(fits))
                 records = records[fits]
-            yield self._decode(records, cpu)
+            yield self._decode(records, cpu, capacity)
             offset += part * record_bytes
             position += part
             left -= part
@@ -325,12 +348,14 @@ class TraceReader:
         known = self._key_table.ips(np.array(records["key"])) != 0
         return np.asarray(tids & known, np.bool_)
 
-    def _decode(self, records: NDArray[np.void], cpu: int) -> Events:
+    def _decode(self, records: NDArray[np.void], cpu: int, capacity: int) -> Events:
         # every column is a copy, so that nothing keeps the file mapped
         key = np.array(records["key"])
+        time = np.array(records["time"])
+        counts = time.astype(np.int64) - capacity  # positions begin there
         names = records.dtype.names or ()
         return Events(
-            time_ns=self.clock.monotonic_ns(np.array(records["time"])),
+            time_ns=self.clock.monotonic_ns(time) if self.has_time else counts,
             cpu=np.full(len(records), cpu, np.uint16),
             tid=records["word"] & np.uint32(TID_MASK),
             ip=self._key_table.ips(key),
@@ -341,6 +366,10 @@ class TraceReader:
     def _within(
         self, parts: Iterator[Events], start_ns: int | None, end_ns: int | None
     ) -> Iterator[Events]:
+        if not self.has_time and (start_ns, end_ns) != (None, None):
+            raise BadInput(
+                f"{self.path} has no times", cause=f"it was recorded with --clock {COUNTER}"
+            )
         for events in parts:
             if start_ns is None and end_ns is None:
                 yield events

@@ -45,11 +45,13 @@ def refusal(pid: int, tid: int, error: OSError, tracer: int = 0) -> FentryError:
         return gone
     what = f"cannot attach to {pid} ({status.name}, uid {status.uids[0]}): {error.strerror}"
     if tracer := tracer or status.tracer_pid:
-        return LockError(
+        locked = LockError(
             what,
             cause=f"already traced by process {tracer} ({command_of(tracer)})",
             remedy="wait for it, or end it",
         )
+        locked.holder = tracer
+        return locked
     if status.state in "ZX":
         return TargetGone(what, cause="it has exited and waits to be reaped")
     return AttachError(what, cause=_cause(pid, status.uids), remedy=f"fentry doctor -p {pid}")

@@ -30,6 +30,13 @@ class Hurry:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_LOWEST))
             self.is_on = True
 
+    def let_others(self) -> None:
+        """Let who waits for this processor run once, and go on when it does not want it any more,
+        or has had it for its time."""
+        self.end()
+        os.sched_yield()
+        self.begin()
+
     def end(self) -> None:
         """Run as before."""
         if self.is_on:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fentry.errors import BadInput, RegionError, TargetGone
-from fentry.process.proc import living
+from fentry.process.proc import living, read_maps_text
 
 PAGE_SIZE = 4096
 # A rel32 reaches 2 GiB; the last 64 KiB stay unused, so that displacements into the middle of
@@ -98,8 +98,7 @@ def read_maps(pid: int) -> list[Mapping]:
     thread), PermissionError if it may not be read.
     """
     try:
-        with open(f"/proc/{pid}/maps", "rb") as file:
-            text = file.read()
+        text = read_maps_text(pid)
         if not text:  # a leader that has ended shows nothing, its threads do
             with open(f"{living(pid)}/maps", "rb") as file:
                 text = file.read()

@@ -12,7 +12,11 @@ import errno
 import os
 import time
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fentry.errors import AttachError, PatchError, TargetGone
+from fentry.process.gather import MOST_PIECES, Gather, Places
 from fentry.process.proc import living
 
 PAGE_BYTES = 4096
@@ -88,6 +92,15 @@ class Memory:
             address += len(part)
             count -= len(part)
         return b"".join(parts)
+
+    def read_joined(self, places: Places) -> tuple[NDArray[np.uint8], list[int]]:
+        """What read_some() gives for each of the `places` (address, count), one behind the other,
+        by one system call where that can be: uint8[n], and the bytes of each."""
+        found = Gather(self.pid, places).read() if 1 < len(places) <= MOST_PIECES else None
+        if found is not None:
+            return found, [count for _, count in places]
+        pieces = [self.read_some(address, count) for address, count in places]
+        return np.frombuffer(b"".join(pieces), np.uint8), [len(piece) for piece in pieces]
 
     def is_alive(self) -> bool:
         """Whether the address space still has a process."""

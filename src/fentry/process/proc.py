@@ -34,6 +34,7 @@ class Stat:
     state: str
     parent_pid: int
     flags: int
+    threads: int
     start_time: int
 
     @property
@@ -102,7 +103,9 @@ def read_stat(pid: int, tid: int | None = None) -> Stat:
     """State, flags and start time of a process or thread. Raises TargetGone."""
     text = _read(f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat")
     fields = text[text.rindex(b")") + 2 :].split()
-    return Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[19]))
+    return Stat(
+        fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[17]), int(fields[19])
+    )
 
 
 def is_dead(pid: int, tid: int) -> bool:
@@ -131,9 +134,27 @@ def list_tids(pid: int) -> list[int]:
         return []
 
 
+def running() -> int:
+    """How many threads of the whole machine want a processor at this moment, the caller with
+    them: proc_loadavg(5)."""
+    return int(_read("/proc/loadavg").split()[3].partition(b"/")[0])
+
+
 def all_pids() -> list[int]:
     """Every process that /proc shows, lowest first."""
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def read_maps_text(pid: int) -> bytes:
+    """/proc/PID/maps as it is; empty for a process whose memory is gone. Raises TargetGone,
+    PermissionError."""
+    return _read(f"/proc/{pid}/maps")
+
+
+def read_auxv(pid: int) -> bytes:
+    """The auxiliary vector that the program of a process was started with: a fork keeps it, an
+    exec makes another. Raises TargetGone, PermissionError."""
+    return _read(f"{living(pid)}/auxv")
 
 
 def children_of(pid: int) -> list[int]:
@@ -169,3 +190,11 @@ def possible_cpus() -> int:
     """How many CPUs this machine may ever have: one more than the highest possible number."""
     text = _read("/sys/devices/system/cpu/possible").decode()
     return 1 + max(int(word) for part in text.strip().split(",") for word in part.split("-"))
+
+
+def has_one_node() -> bool:
+    """Whether all CPUs that this machine may ever have lie on NUMA node 0."""
+    try:
+        return _read("/sys/devices/system/node/possible").strip() == b"0"
+    except TargetGone:
+        return False  # a kernel without NUMA does not say

@@ -43,8 +43,9 @@ class RemoteError(FentryError, OSError):
         self.number = number
 
 
-def find_room(maps: Sequence[Mapping], memory: Memory) -> int:
-    """Address of ROOM_BYTES zero bytes of executable memory that no code reaches.
+def find_room(maps: Sequence[Mapping], memory: Memory, *, clean: bool = False) -> int:
+    """Address of ROOM_BYTES zero bytes of executable memory that no code reaches; unless it is to
+    be `clean`, the stub of a controller that died may still be there.
 
     They lie behind the image of the vDSO (its file size, rounded up to a page, is mapped), or
     behind the text of a module, in the last page of a private executable mapping.
@@ -54,7 +55,7 @@ def find_room(maps: Sequence[Mapping], memory: Memory) -> int:
     for mapping in candidates:
         room = mapping.end - ROOM_BYTES
         tail = memory.read_some(room - 16, ROOM_BYTES + 16)
-        if tail == bytes(ROOM_BYTES + 16) or tail[16:].startswith(SIGNATURE):
+        if tail == bytes(ROOM_BYTES + 16) or (not clean and tail[16:].startswith(SIGNATURE)):
             return room
     if not any(mapping.inode for mapping in candidates):
         raise TargetGone("the target has no program mapped", cause="it is in the middle of an exec")
@@ -62,6 +63,20 @@ def find_room(maps: Sequence[Mapping], memory: Memory) -> int:
         "no room in the target for the code that maps memory",
         cause="no vDSO and no executable mapping that ends in zero bytes",
     )
+
+
+def rooms_in_files(maps: Sequence[Mapping]) -> list[int]:
+    """Where stubs may have been besides the vDSO: addresses of ROOM_BYTES in mapped files."""
+    return [m.end - ROOM_BYTES for m in maps if _may_lend(m) and m.inode]
+
+
+def room_is_used(memory: Memory, mapping: Mapping) -> bool:
+    """Whether a stub lies at the end of an executable mapping."""
+    return mapping.perms.startswith("r-x") and _is_stub(memory, mapping.end - ROOM_BYTES)
+
+
+def _is_stub(memory: Memory, room: int) -> bool:
+    return memory.read_some(room, len(SIGNATURE)) == SIGNATURE
 
 
 def _may_lend(mapping: Mapping) -> bool:
@@ -78,7 +93,7 @@ def sweep_room(maps: Sequence[Mapping], memory: Memory, rips: Sequence[int]) -> 
         if not _may_lend(mapping):
             continue
         address = mapping.end - ROOM_BYTES
-        if memory.read_some(address, len(SIGNATURE)) != SIGNATURE:
+        if not _is_stub(memory, address):
             continue
         if any(address <= rip < mapping.end for rip in rips):
             return False
@@ -95,6 +110,10 @@ class Remote:
         self._room = room
         self._running: set[int] = set()
 
+    def uses(self, room: int) -> bool:
+        """Whether calls are made from ROOM_BYTES at `room`, or somebody's stub lies there."""
+        return room == self._room or _is_stub(self._memory, room)
+
     def run(
         self,
         calls: Sequence[Call],
@@ -110,8 +129,9 @@ class Remote:
         """
         if len(calls) > MAX_CALLS or stub_bytes(calls) > ROOM_BYTES:
             raise ValueError("too many calls for one stub")
-        if any(self._memory.read_some(self._room, ROOM_BYTES)):  # unmapped, or in use meanwhile
-            self._room = find_room(read_maps(self._stop.pid), self._memory)
+        # Unmapped, or a controller died meanwhile and a thread may still need what it left.
+        if any(self._memory.read_some(self._room, ROOM_BYTES)):
+            self._room = find_room(read_maps(self._stop.pid), self._memory, clean=True)
         thread = thread or self._choose()
         self._stop.flush()
         mask = ptrace.get_sigmask(thread.tid)
@@ -197,7 +217,7 @@ class Remote:
         patience = time.monotonic() + 0.002
         while True:
             try:
-                found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
+                found, status = self._stop.poll(tid)
             except ChildProcessError as error:
                 raise TargetGone(f"thread {tid} vanished") from error
             if found:

@@ -10,16 +10,23 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
 from fentry.errors import AttachError, LockError, StopTimeout, TargetGone
-from fentry.process import ptrace, undertaker
+from fentry.process import ptrace, undertaker, wait
 from fentry.process.gates import refusal
 from fentry.process.hurry import Hurry
-from fentry.process.proc import command_of, list_tids, read_stat, read_status, status_number
+from fentry.process.proc import (
+    command_of,
+    list_tids,
+    read_stat,
+    read_status,
+    running,
+    status_number,
+)
 from fentry.process.restart import kept_restartable
 
 OPTIONS = ptrace.PTRACE_O_TRACECLONE | ptrace.PTRACE_O_TRACESYSGOOD
@@ -27,7 +34,7 @@ OPTIONS = ptrace.PTRACE_O_TRACECLONE | ptrace.PTRACE_O_TRACESYSGOOD
 MAX_STOP_S = 1.0
 LIMIT_S = 10.0
 LOCK_LIMIT_S = 5.0
-OTHERS_LIMIT_S = 0.3  # a debugger stays, a program that uses fentry lets go
+OTHERS_LIMIT_S = 1.5  # a debugger stays; a program that uses fentry lets go in MAX_STOP_S
 
 USER_CS = 0x33  # 64-bit user code segment: arch/x86/include/asm/segment.h
 
@@ -35,6 +42,7 @@ _SPIN_S = 0.0003
 _LONGEST_PAUSE_S = 0.001
 _EXEC_S = 0.05
 _REFUSED_S = 0.1
+_MOST_REFUSALS = 20
 _BURIAL_S = 0.05
 _ASLEEP_S = 0.05
 _MOST_ATTEMPTS = 3  # on a machine that is busy just now
@@ -59,7 +67,7 @@ class Stop:
 
     A stop that would last longer than `max_stop_s` is refused, before it begins where the number
     of threads tells, else as soon as it shows; one that is not `bounded`, to restore the target,
-    goes on.
+    goes on.  `friends` tells processes whose stops are short: they are waited for longer.
     """
 
     def __init__(
@@ -70,8 +78,12 @@ class Stop:
         limit_s: float = LIMIT_S,
         held: int = 0,
         bounded: bool = True,
+        friends: Callable[[], Collection[int]] = frozenset,
+        is_child: bool = False,
     ) -> None:
         self.pid = pid
+        self._friends = friends
+        self._is_child = is_child  # of ours, and its end for others of this process
         self.max_stop_s = max_stop_s
         self.bounded = bounded
         self.limit_s = limit_s
@@ -83,10 +95,12 @@ class Stop:
         self._stopping_s = 0.0
         self._hurry = Hurry(wanted=not held)  # who is held has not begun: nobody waits
         self.exit_status: int | None = None
+        self._is_idle = False  # the machine, just before
         self._filtered: set[int] = set()
         self._looked_at: set[int] = set()
         self._is_upset = False
         self._dying: set[int] = set()
+        self._members: set[int] = set()  # the threads of the process, when all of them stood
         if held:
             ptrace.set_options(held, OPTIONS)
             self._seized.add(held)
@@ -129,7 +143,9 @@ class Stop:
                     if any(self._seize(tid) for tid in tids):
                         return
             except LockError:
-                patience = LOCK_LIMIT_S if self._is_held_by_fentry(tids) else OTHERS_LIMIT_S
+                # To restore, everybody is waited for: a controller that is leaving has no name.
+                short = self.bounded and not self._is_held_by_fentry(tids)
+                patience = OTHERS_LIMIT_S if short else LOCK_LIMIT_S
                 if time.monotonic() > began + patience:
                     raise
                 time.sleep(_LONGEST_PAUSE_S)  # another controller: its stops are short
@@ -145,14 +161,15 @@ class Stop:
             except TargetGone:
                 continue
             if tracer and tracer not in (os.getpid(), threading.get_native_id()):
-                return "fentry" in command_of(tracer)
+                return "fentry" in command_of(tracer) or tracer in self._friends()
         return True  # it was let go meanwhile
 
     def _seize(self, tid: int) -> bool:
         # True when `tid` is ours now; False for dead threads and kernel workers. Refused without
         # a tracer to be seen, it is in the middle of an exec, ending, or was let go just now.
-        deadline = time.monotonic() + _REFUSED_S
+        deadline, attempts = time.monotonic() + _REFUSED_S, 0
         while True:
+            attempts += 1
             try:
                 stat = read_stat(self.pid, tid)
             except TargetGone:
@@ -168,7 +185,9 @@ class Stop:
                 if self._is_ours(tid):  # born of a thread of ours: the kernel seized it
                     break
                 tracer = self._tracer_of(tid)
-                if tracer or time.monotonic() > deadline:
+                # More than once: on a busy machine one look may take as long as all of them.
+                is_late = attempts > _MOST_REFUSALS and time.monotonic() > deadline
+                if tracer or is_late:
                     raise refusal(self.pid, tid, error, tracer) from error
             time.sleep(_LONGEST_PAUSE_S)
         self._seized.add(tid)
@@ -261,6 +280,7 @@ class Stop:
         while True:
             if not self._seize_all(limit):
                 continue
+            self._is_idle = running() <= (os.cpu_count() or 1)
             self._hurry.begin()
             self._began_ns = time.monotonic_ns()
             slow = self._interrupt_all()
@@ -284,7 +304,9 @@ class Stop:
         try:
             self._seize_new(list_tids(self.pid))
         except LockError:
-            if time.monotonic() > limit or not self._is_held_by_fentry(list_tids(self.pid)):
+            if not self._is_held_by_fentry(list_tids(self.pid)):
+                limit += OTHERS_LIMIT_S - self.limit_s
+            if time.monotonic() > limit:
                 raise
             self._release_running()
             time.sleep(_LONGEST_PAUSE_S)
@@ -347,6 +369,7 @@ class Stop:
             passed = tids - self._seized
             settled = not fresh and tids <= known and self._seized == self._stopped
             if settled and len(tids) >= self._thread_count():
+                self._members = tids
                 break
             if time.monotonic() > deadline:
                 return min(tids, default=self.pid)
@@ -356,7 +379,7 @@ class Stop:
 
     def _thread_count(self) -> int:
         try:
-            return status_number(self.pid, self.pid, b"Threads")
+            return read_stat(self.pid, self.pid).threads
         except TargetGone:
             return 0
 
@@ -373,6 +396,7 @@ class Stop:
         spin_until = time.monotonic() + (0.0 if self._hurry.is_on else _SPIN_S)
         asleep_by = time.monotonic() + _ASLEEP_S
         pause_s = 0.00005
+        may_yield = self._hurry.is_on and self._is_idle
         while waiting := self._seized - self._stopped:
             if any([self._poll(tid) for tid in waiting]):
                 continue
@@ -383,6 +407,9 @@ class Stop:
                 return min(left) if left else None
             if now < spin_until:
                 os.sched_yield()
+            elif may_yield:  # the last ones wait for our processor: a sleep takes longer than they
+                may_yield = False
+                self._hurry.let_others()
             else:
                 if pause_s >= _LONGEST_PAUSE_S:
                     self._bury_dead()
@@ -407,7 +434,7 @@ class Stop:
     def _poll(self, tid: int) -> bool:
         # Whether something happened to the thread.
         try:
-            found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
+            found, status = self.poll(tid)
         except ChildProcessError:
             self._is_upset = True
             self._forget(tid)
@@ -477,9 +504,8 @@ class Stop:
             self._release_stopped()
 
     def _read_registers(self) -> None:
-        members = set(list_tids(self.pid))
         for tid in sorted(self._stopped):
-            if tid not in members:  # born by clone without CLONE_THREAD: another process
+            if tid not in self._members:  # born by clone without CLONE_THREAD: another process
                 self._detach(tid)
                 continue
             try:
@@ -521,6 +547,10 @@ class Stop:
                     self._forget(thread.tid)
                 thread.changed = False
 
+    def poll(self, tid: int) -> tuple[int, int]:
+        """What happened to a thread, as wait.poll() says it."""
+        return wait.poll(tid, is_child=self._is_child and tid == self.pid)
+
     def note_end(self, tid: int, status: int) -> None:
         """Keep the wait status of the process itself: who started it as a command wants it."""
         if tid == self.pid:
@@ -540,6 +570,7 @@ class Stop:
     def _release(self) -> None:
         self.flush()
         self._release_stopped()
+        self._note_duration()
         self._find_lost()
         while left := self._seized - self._stopped:
             for tid in left:
@@ -549,8 +580,12 @@ class Stop:
             if slow is not None:
                 break  # in the kernel for long: settle() lets it go when it comes back
             self._find_lost()
+        self._note_duration(whole=True)
         self._await_burials()
-        if self._began_ns:
+
+    def _note_duration(self, *, whole: bool = False) -> None:
+        # When nobody stands any more; what died in our hands does not stand.
+        if self._began_ns and (whole or not self._seized):
             self.duration_ns = time.monotonic_ns() - self._began_ns
             self._began_ns = 0
 
@@ -599,13 +634,17 @@ class Stop:
         except OSError as error:
             if error.errno != errno.ESRCH:
                 raise
-        self._forget(tid)
+            self._forget(tid)  # to be waited for
+            return
+        self._seized.discard(tid)
+        self._stopped.discard(tid)
+        self.threads.pop(tid, None)
 
     def _is_reaped(self, tid: int) -> bool:
         # Whether nothing of a thread that was in our hands is left with us: it was let go, or has
         # died and we have waited for it. A command that we started is our child as well.
         try:
-            found, status = os.waitpid(tid, ptrace.WALL | os.WNOHANG)
+            found, status = self.poll(tid)
         except ChildProcessError:
             return True
         if not found:

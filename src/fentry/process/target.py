@@ -6,8 +6,8 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -19,9 +19,8 @@ from fentry.process.gates import refusal
 from fentry.process.maps import Mapping, read_maps
 from fentry.process.memory import Memory
 from fentry.process.proc import children_of, is_dead, list_tids, living, read_stat, read_status
-from fentry.process.remote import ROOM_BYTES, Remote, find_room, sweep_room
+from fentry.process.remote import Remote, find_room, room_is_used, sweep_room
 from fentry.process.stop import MAX_STOP_S, Stop
-from fentry.process.stub import SIGNATURE
 from fentry.process.stub import prepare as prepare_stubs
 
 _ELF64 = b"\x7fELF\x02"
@@ -33,6 +32,7 @@ _SWEEP_PAUSE_S = 0.001
 _VFORK_LIMIT_S = 10.0
 _X87, _SSE, _AVX, _AVX512 = 0x1, 0x2, 0x4, 0xE0  # opmask, upper halves of zmm0-15, zmm16-31
 _TCB_BYTES = 0x800
+_PTHREAD_BYTES = 0x1000  # more than a struct pthread of glibc; 2.36 has its rseq area at 0x9a0
 _TID_OFFSETS = (0x2D0, 0x30)  # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
 
 
@@ -52,9 +52,10 @@ class CpuTraits:
 class Halt:
     """The target with all its threads stopped: valid inside `Target.stopped()` only."""
 
-    def __init__(self, target: Target, stop: Stop) -> None:
+    def __init__(self, target: Target, stop: Stop, before: Sequence[Mapping]) -> None:
         self.target = target
         self.stop = stop
+        self._before = before
         self.remote = Remote(stop, target.memory, target.room)
 
     @cached_property
@@ -64,7 +65,7 @@ class Halt:
 
     @cached_property
     def _stacks(self) -> Stacks:
-        return search_stacks(self.stop, self.target.memory, self.maps)
+        return search_stacks(self.stop, self.target.memory, self._before, lambda: self.maps)
 
     @property
     def frames(self) -> list[SignalFrame]:
@@ -84,16 +85,19 @@ class Halt:
                 "a thread has no thread pointer, and this machine cannot test for that",
                 cause="no FSGSBASE instructions (a processor or kernel older than Linux 5.9)",
             )
-        blocks = [self.target.memory.read_some(b, _TCB_BYTES) if b else b"" for b in bases]
         tids = [t.tid for t in threads]
         own = read_status(self.target.pid).ns_pid
         if own != self.target.pid:  # tids as the target knows them
             tids = [read_status(self.target.pid, tid).ns_pid for tid in tids]
+        tid_offset = _tid_offset(tids, bases, self.target.memory)
+        areas = [ptrace.rseq_configuration(t.tid) for t in threads]
         return CpuTraits(
             rdpid="rdpid" in flags,
             fsgsbase=fsgsbase,
-            rseq_offset=_rseq_offset([t.tid for t in threads], bases, self.target.memory),
-            tid_offset=_tid_offset(tids, blocks),
+            rseq_offset=_rseq_offset(
+                areas, bases, self.target.memory, "rdpid" in flags and tid_offset is not None
+            ),
+            tid_offset=tid_offset,
             xstate_mask=xstate_mask(flags),
             xstate_bytes=xstate_bytes(flags),
             xsavec="xsavec" in flags,
@@ -104,12 +108,16 @@ class Halt:
 
         A thread whose rip is inside the section must not be there (the caller has proof).
         """
+        self.clear_rseqs([(low, high)])
+
+    def clear_rseqs(self, spans: Sequence[tuple[int, int]]) -> None:
+        """The same for several spans (low, high), with one look at each thread."""
         for thread in list(self.stop.threads.values()):
             area = ptrace.rseq_configuration(thread.tid)
             if area is None:
                 continue
             named = int.from_bytes(self.target.memory.read_some(area.area + 8, 8), "little")
-            if low <= named < high:
+            if any(low <= named < high for low, high in spans):
                 self.target.memory.write_u64(area.area + 8, 0)
 
     def rips(self) -> list[int]:
@@ -117,9 +125,12 @@ class Halt:
         threads = [t.regs.rip for t in self.stop.threads.values()]
         return threads + [frame.rip for frame in self.frames]
 
-    def stacks_lead_into(self, spans: Sequence[tuple[int, int]]) -> bool:
-        """Whether a word on the used part of any stack lies in a span (low, high)."""
-        return self._stacks.lead_into(spans)
+    def stacks_lead_into(
+        self, spans: Sequence[tuple[int, int]], but: Callable[[], Sequence[tuple[int, int]]]
+    ) -> bool:
+        """Whether a word on the used part of any stack lies in a span (low, high). A stack is
+        searched to the end of what adjoins it, where memory of ours may lie: `but()` tells it."""
+        return self._stacks.lead_into(spans, but)
 
     def move(self, moves: dict[int, int]) -> int:
         """Let threads and interrupted contexts go on at moves[rip] where rip is a key.
@@ -143,19 +154,25 @@ class Halt:
 class Target:
     """A process that fentry works on; close() gives its descriptor back.
 
-    Raises TargetGone, AttachError, BadInput before anything is touched.
+    Raises TargetGone, AttachError, BadInput before anything is touched. `is_ours` says that nobody
+    but fentry waits for its end; that of another child of this process stays to be waited for.
     """
 
-    def __init__(self, pid: int, *, max_stop_s: float = MAX_STOP_S) -> None:
+    def __init__(self, pid: int, *, max_stop_s: float = MAX_STOP_S, is_ours: bool = False) -> None:
         self.pid = pid
         self.max_stop_s = max_stop_s
         self.stop_durations_ns: list[int] = []
         self.exit_status: int | None = None
         self._held: Stop | None = None
+        self._maps: Sequence[Mapping] = ()  # before the stop
         self._holder = 0
         self._stragglers: list[Stop] = []
+        # Processes that are known to stop it shortly, as we do: asked when one is in our way.
+        self.others: Callable[[], Collection[int]] = frozenset
         _check(pid)
-        self.start_time = read_stat(pid).start_time
+        stat = read_stat(pid)
+        self.start_time = stat.start_time
+        self._is_child = stat.parent_pid == os.getpid() and not is_ours
         prepare_stubs()
         self.memory = Memory(pid)
         try:
@@ -186,13 +203,23 @@ class Target:
                     f"process {self.pid} is stopped by another thread of this process",
                     cause="only the thread that stopped it may work on it",
                 )
-            yield Halt(self, self._held)
+            yield Halt(self, self._held, self._maps)
             return
         self.settle()
         self._refuse_shared_memory()
         bounded = bounded and not held
-        stop = Stop(self.pid, max_stop_s=self.max_stop_s, held=held, bounded=bounded)
+        stop = Stop(
+            self.pid,
+            max_stop_s=self.max_stop_s,
+            held=held,
+            bounded=bounded,
+            friends=self.others,
+            is_child=self._is_child,
+        )
         self._holder = threading.get_ident()
+        self._maps = ()
+        with suppress(TargetGone, PermissionError):  # the stop says why, and asks for those of then
+            self._maps = read_maps(self.pid)
         with deferred_signals(), nullcontext() if held else _no_collection():
             try:
                 with stop:
@@ -201,7 +228,7 @@ class Target:
                             f"process {self.pid} replaced itself by exec", cause="a new image runs"
                         )
                     self._held = stop
-                    yield Halt(self, stop)
+                    yield Halt(self, stop, self._maps)
             finally:
                 self._held = None
                 if stop.duration_ns:
@@ -265,13 +292,6 @@ class Target:
             return not read_maps(self.pid)
         except TargetGone:
             return True
-
-
-def room_is_used(memory: Memory, mapping: Mapping) -> bool:
-    """Whether a stub lies at the end of an executable mapping."""
-    if not mapping.perms.startswith("r-x"):
-        return False
-    return memory.read_some(mapping.end - ROOM_BYTES, len(SIGNATURE)) == SIGNATURE
 
 
 def _check(pid: int) -> None:
@@ -371,9 +391,17 @@ def _auxv_word(pid: int, kind: int) -> int:
     return 0
 
 
-def _rseq_offset(tids: list[int], bases: list[int], memory: Memory) -> int | None:
+def _rseq_offset(
+    areas: Sequence[ptrace.RseqConfiguration | None],
+    bases: list[int],
+    memory: Memory,
+    may_begin: bool,
+) -> int | None:
     # One offset from the thread pointer that holds for every thread, registered or not.
-    areas = [ptrace.rseq_configuration(tid) for tid in tids]
+    # `may_begin`: all threads are libc's, and generated code compares the CPU of the area with
+    # that of the processor. glibc registers the area in its struct pthread before a new thread
+    # runs anybody's code (start_thread, nptl/pthread_create.c), and until then it holds zeros
+    # or what a former thread left there.
     offsets = {a.area - base for a, base in zip(areas, bases, strict=True) if a and base}
     if (
         len(offsets) != 1
@@ -384,16 +412,22 @@ def _rseq_offset(tids: list[int], bases: list[int], memory: Memory) -> int | Non
         return None
     offset = offsets.pop()
     for area, base in zip(areas, bases, strict=True):
-        if area is None and base:
+        if area is None and base and not (may_begin and 0 <= offset < _PTHREAD_BYTES):
             cpu_id = memory.read_some(base + offset + 4, 4)
             if len(cpu_id) < 4 or int.from_bytes(cpu_id, "little", signed=True) >= 0:
                 return None
     return offset if -(1 << 31) <= offset < 1 << 31 else None
 
 
-def _tid_offset(tids: list[int], blocks: list[bytes]) -> int | None:
-    pairs = [(t.to_bytes(4, "little"), b) for t, b in zip(tids, blocks, strict=True) if b]
+def _tid_offset(tids: list[int], bases: list[int], memory: Memory) -> int | None:
+    # Where every control block holds the tid of a thread whose block it is: a bare clone(2) may
+    # run on that of another one.
+    owners: dict[int, list[bytes]] = {}
+    for tid, base in zip(tids, bases, strict=True):
+        if base:
+            owners.setdefault(base, []).append(tid.to_bytes(4, "little"))
+    blocks = {base: memory.read_some(base, _TCB_BYTES) for base in owners}
     for offset in _TID_OFFSETS:
-        if pairs and all(block[offset : offset + 4] == tid for tid, block in pairs):
+        if owners and all(blocks[b][offset : offset + 4] in tids for b, tids in owners.items()):
             return offset
     return None

@@ -1,7 +1,7 @@
 """Every offset of the registry, once (docs/formats/region.md is checked against it).
 
     offset            what
-    0                 header, 4096 bytes
+    0                 header, 4096 bytes: in it, at OWNERS_OFFSET, OWNER_ROWS owners
     4096              segments: SEGMENT_ROWS rows
     ops_offset        ops: OPS_ROWS rows
     trampolines_...   trampolines: TRAMPOLINE_ROWS rows
@@ -18,13 +18,14 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRYRG", "little")
-VERSION = 5
+VERSION = 7
 PAGE = 4096
 
 REGISTRY_NAME = b"fentry-registry"
 RING_NAME = b"fentry-ring"
 COUNTERS_NAME = b"fentry-counters"
 THREADS_NAME = b"fentry-threads"
+FOLLOW_NAME = b"fentry-follow"
 
 
 class Kind(IntEnum):
@@ -38,6 +39,8 @@ class Kind(IntEnum):
     THREADS = 6
     DATA = 7
     GUARD = 8
+    FOLLOW = 9
+    BASES = 10
 
 
 class State(IntEnum):
@@ -50,10 +53,12 @@ class State(IntEnum):
 
 
 class TrampolineKind(IntEnum):
-    """What a trampoline runs: exactly the ops of its row, or what its list says."""
+    """What a trampoline runs: exactly the ops of its row, or what its list says; DIRECT is code of
+    the one ops itself, whose memory is not the trampoline's."""
 
     SET = 0
     LIST = 1
+    DIRECT = 2
 
 
 class SiteState(IntEnum):
@@ -63,6 +68,20 @@ class SiteState(IntEnum):
     NOP = 1
     CALL = 2
     GONE = 3  # another library lies there: the row is nobody's
+
+
+class HeaderFlag(IntFlag):
+    """Flags of the header: the off switch, no site calls anything whatever ops there are."""
+
+    NONE = 0
+    OFF = 1
+
+
+class SiteFlag(IntFlag):
+    """Flags of a site: it had an ops that could change what it does (IPMODIFY, DIRECT)."""
+
+    NONE = 0
+    MODIFIED = 1
 
 
 HEADER_DTYPE = np.dtype(
@@ -78,9 +97,9 @@ HEADER_DTYPE = np.dtype(
         ("control_address", "<u8"),
         ("control_bytes", "<u8"),
         ("generation", "<u8"),
-        ("owner_pid", "<i4"),
-        ("flags", "<u4"),
-        ("owner_start_time", "<u8"),
+        ("next_id", "<u4"),
+        ("turn", "<u4"),
+        ("owners_offset", "<u8"),
         ("segments_offset", "<u8"),
         ("segment_rows", "<u4"),
         ("ops_rows", "<u4"),
@@ -91,6 +110,22 @@ HEADER_DTYPE = np.dtype(
         ("sites_offset", "<u8"),
         ("sites_used", "<u4"),
         ("counters_used", "<u4"),
+        ("flags", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+
+# A controller (docs/design/controllers.md). Others name it by its number, from 1; 0 is nobody.
+OWNER_DTYPE = np.dtype(
+    [
+        ("pid", "<i4"),
+        ("state", "<u4"),
+        ("start_time", "<u8"),
+        ("namespace", "<u8"),
+        ("serial", "<u8"),
+        ("instances", "<u8"),
+        ("top", "<u4"),
+        ("reserved", "<u4"),
     ]
 )
 
@@ -102,7 +137,7 @@ SEGMENT_DTYPE = np.dtype(
         ("bytes", "<u8"),
         ("used", "<u8"),
         ("instance", "<u4"),
-        ("flags", "<u4"),
+        ("owner", "<u4"),
         ("name", "S24"),
     ]
 )
@@ -115,7 +150,7 @@ OPS_DTYPE = np.dtype(
         ("flags", "<u4"),
         ("instance", "<u4"),
         ("nr_sites", "<u4"),
-        ("owner_pid", "<i4"),
+        ("owner", "<u4"),
         ("slot", "<u4"),
         ("replaces", "<u4"),
         ("reserved", "<u4"),
@@ -163,34 +198,43 @@ SITE_DTYPE = np.dtype(
         ("window", "u1"),
         ("state", "u1"),
         ("carrier", "u1"),
-        ("trampoline", "<u4"),
+        ("trampoline", "<u2"),
+        ("part", "?"),
+        ("flags", "u1"),
         ("hole", "<u8"),
         ("filler", "V16"),
     ]
 )
 
+OWNER_ROWS = 16
 SEGMENT_ROWS = 254
 OPS_ROWS = 1024
 TRAMPOLINE_ROWS = 4096
 
+OWNERS_OFFSET = 1024
 SEGMENTS_OFFSET = PAGE
 OPS_OFFSET = SEGMENTS_OFFSET + 4 * PAGE
 TRAMPOLINES_OFFSET = OPS_OFFSET + OPS_ROWS * OPS_DTYPE.itemsize
 SITES_OFFSET = TRAMPOLINES_OFFSET + TRAMPOLINE_ROWS * TRAMPOLINE_DTYPE.itemsize
 
-# The control page: everything a forked child must not have.
+# The control page: everything a forked child must not have.  Where children are followed
+# (docs/design/forks.md), it holds the magic alone: the rooms are in a FOLLOW segment, which all
+# processes share, the bases in a BASES segment, which each has a private copy of.  Both are laid
+# out like this page; the magic of FOLLOW is 0 once nothing is to be recorded by anybody.
 CONTROL_MAGIC = int.from_bytes(b"FENTRYON", "little")
 CONTROL_MAGIC_OFFSET = 0
 ROOMS_OFFSET = 64  # u64[MAX_RINGS]: the room of each ring
 MAX_RINGS = 64
 COUNTER_BASES_OFFSET = ROOMS_OFFSET + 8 * MAX_RINGS + 64
-# u64[nr_cpus]: each CPU's counters; the words before it stay 0 (rseq's cpu_id is -1 or -2 in a
-# thread that is not registered)
+# u64[nr_cpus] for each owner: each CPU's counters; the words before stay 0 (rseq's cpu_id is -1 or
+# -2 in a thread that is not registered)
 
 
 # Where a counting trampoline finds the index of the site whose pad called it: so many bytes
 # before the return address (sites/pad.py lays pads out).
 INDEX_BEFORE_RETURN = 13
+# And so many before it, how far above its slot of parent_ip rsp was when the site was reached.
+STEP_BEFORE_RETURN = 9
 
 
 # A table of threads: which of them one ops sees (docs/design/threads.md).  A header page, then one
@@ -231,7 +275,8 @@ class ThreadSetFlag(IntFlag):
 
 
 # A DATA segment is the writable memory of one C function: this row, then its data and the private
-# memory of its ops.
+# memory of its ops.  `aliases` are other ids that they have or had, 0 for none.
+ALIASES = 8
 DATA_DTYPE = np.dtype(
     [
         ("private", "<u8"),
@@ -243,10 +288,12 @@ DATA_DTYPE = np.dtype(
         ("private_bytes", "<u4"),
         ("vectors", "<u4"),
         ("leaves", "<u4"),
-        ("reserved", "V12"),
+        ("calls", "<u4"),
+        ("reserved", "V8"),
         ("in_flight", "<u8"),
         ("dropped", "<u8"),
-        ("reserved2", "V48"),
+        ("aliases", "<u4", (ALIASES,)),
+        ("reserved2", "V16"),
     ]
 )
 DATA_HEADER_BYTES = DATA_DTYPE.itemsize
@@ -263,9 +310,19 @@ def room_offset(ring: int) -> int:
     return ROOMS_OFFSET + 8 * ring
 
 
+def rooms_span() -> slice:
+    """Where the rooms of all rings are."""
+    return slice(ROOMS_OFFSET, room_offset(MAX_RINGS))
+
+
+def counter_bases_offset(owner: int, nr_cpus: int) -> int:
+    """Offset of the bases of the counters of an owner, by its number."""
+    return COUNTER_BASES_OFFSET + (owner - 1) * (8 * nr_cpus + 64)
+
+
 def control_bytes(nr_cpus: int) -> int:
     """Size of the control segment."""
-    return -(-(COUNTER_BASES_OFFSET + 8 * nr_cpus) // PAGE) * PAGE
+    return -(-counter_bases_offset(OWNER_ROWS + 1, nr_cpus) // PAGE) * PAGE
 
 
 def registry_bytes(site_rows: int) -> int:

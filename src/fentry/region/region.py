@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from fentry.errors import RegionError
 from fentry.process import shared
-from fentry.process.maps import Mapping, find_gap, read_maps
+from fentry.process.maps import USER_HIGH, Mapping, find_gap, read_maps
 from fentry.process.memory import PAGE_BYTES, Memory
 from fentry.process.proc import possible_cpus, read_stat
-from fentry.process.remote import Remote, RemoteError
+from fentry.process.remote import Remote, RemoteError, room_is_used
 from fentry.process.shared import SharedMemory
 from fentry.process.stub import Call
 from fentry.region.layout import (
     CONTROL_MAGIC,
     CONTROL_MAGIC_OFFSET,
     COUNTERS_NAME,
+    FOLLOW_NAME,
+    MAX_RINGS,
     REGISTRY_NAME,
     RING_NAME,
+    ROOMS_OFFSET,
     SEGMENT_DTYPE,
     THREADS_NAME,
     Kind,
@@ -29,6 +33,7 @@ from fentry.region.layout import (
     control_bytes,
     registry_bytes,
 )
+from fentry.region.owners import Owners
 from fentry.region.registry import Registry, find_registry, new_header, page_align
 
 NR_MMAP = 9
@@ -57,12 +62,14 @@ _NAMES = {
     Kind.RING: RING_NAME,
     Kind.COUNTERS: COUNTERS_NAME,
     Kind.THREADS: THREADS_NAME,
+    Kind.FOLLOW: FOLLOW_NAME,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A live segment: row in the table, kind, address in the target, size in bytes."""
+    """A live segment: row in the table, kind, address in the target, size in bytes; `owner` is the
+    number of the controller that it belongs to, 0 where all share it."""
 
     row: int
     kind: Kind
@@ -71,6 +78,7 @@ class Segment:
     used: int = 0
     instance: int = 0
     name: str = ""
+    owner: int = 0
 
     @property
     def end(self) -> int:
@@ -127,30 +135,62 @@ class Region:
         """Whether who made it lived until it was done: nothing is traced before."""
         return int(self.registry.header["control_address"]) != 0
 
-    def own(self) -> None:
-        """Write this process into the header as owner."""
-        self.registry.write_header(
-            owner_pid=os.getpid(), owner_start_time=read_stat(os.getpid()).start_time
-        )
+    @property
+    def owners(self) -> Owners:
+        """The controllers of the region."""
+        return Owners(self.registry)
 
-    def disown(self) -> None:
-        """Nobody owns the region from now on."""
-        self.registry.write_header(owner_pid=0, owner_start_time=0)
+    # 2. Where trampolines look whether they may write
 
-    def owner(self) -> int:
-        """The pid of the living controller that owns the region, 0 if there is none."""
-        header = self.registry.header
-        pid = int(header["owner_pid"])
-        if not pid:
-            return 0
-        try:
-            stat = read_stat(pid)
-        except ProcessLookupError:
-            return 0
-        same = stat.start_time == int(header["owner_start_time"]) and not stat.is_dead
-        return pid if same else 0
+    def add_follow(self, remote: Remote) -> SharedMemory:
+        """Let children that are forked from now on record: the memory that all of them share."""
+        nr_cpus = int(self.registry.header["nr_cpus"])
+        held: list[SharedMemory] = []
+        self.add(remote, Kind.BASES, control_bytes(nr_cpus))
+        self.add(remote, Kind.FOLLOW, PAGE_BYTES, keep=held.append)
+        self.allow()
+        return held[0]
 
-    # 2. Segments
+    def allow(self) -> None:
+        """What followed children share says that they are followed: not yet into which rings."""
+        if self.follow is not None:
+            self.memory.write_u64(self.follow.address + CONTROL_MAGIC_OFFSET, CONTROL_MAGIC)
+
+    @cached_property
+    def follow(self) -> Segment | None:
+        """The memory that followed children share with their parent, None where forked children
+        are silent."""
+        found = self.of_kind(Kind.FOLLOW)
+        return found[0] if found else None
+
+    @property
+    def switches(self) -> int:
+        """Address of the page with the rooms of the rings, and of a word that is 0 where nothing
+        is counted without rseq."""
+        return self.follow.address if self.follow else self._control
+
+    @property
+    def bases(self) -> int:
+        """Address of the page with the bases of the counters."""
+        own = self.of_kind(Kind.BASES) if self.follow else []
+        return own[0].address if own else self._control
+
+    @property
+    def _control(self) -> int:
+        return int(self.registry.header["control_address"])
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether this process, its children and its parent record into the same rings now."""
+        return self.follow is not None and bool(self.memory.read_u64(self.follow.address))
+
+    def silence(self) -> None:
+        """Nobody who shares the rings records any more, in whatever process; for ever."""
+        if self.follow is not None:
+            self.memory.write_u64(self.follow.address + CONTROL_MAGIC_OFFSET, 0)
+            self.memory.write(self.follow.address + ROOMS_OFFSET, bytes(8 * MAX_RINGS))
+
+    # 3. Segments
 
     @property
     def segments(self) -> list[Segment]:
@@ -174,9 +214,14 @@ class Region:
                 int(rows["used"][i]),
                 int(rows["instance"][i]),
                 bytes(rows["name"][i]).decode(errors="replace"),
+                int(rows["owner"][i]),
             )
             for i in np.flatnonzero(chosen).tolist()
         ]
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Where (low, high) its segments lie: no stack of the program reaches into them."""
+        return [(segment.address, segment.end) for segment in self.segments]
 
     def of_kind(self, kind: Kind) -> list[Segment]:
         """The live segments of one kind."""
@@ -190,6 +235,7 @@ class Region:
         *,
         address: int = 0,
         instance: int = 0,
+        owner: int = 0,
         keep: Callable[[SharedMemory], None] | None = None,
     ) -> Segment:
         """Map a segment of `count` bytes; shared kinds are sized and sealed, all are zero.
@@ -205,7 +251,8 @@ class Region:
         row = int(free[0])
         entry = np.zeros((), SEGMENT_DTYPE)
         entry["kind"], entry["state"] = kind, State.PLANNED
-        entry["address"], entry["bytes"], entry["instance"] = address, count, instance
+        entry["address"], entry["bytes"] = address, count
+        entry["instance"], entry["owner"] = instance, owner
         self.registry.write_segment(row, entry)
         try:
             if kind in _NAMES:
@@ -224,7 +271,7 @@ class Region:
             raise
         entry["state"] = State.LIVE
         self.registry.write_segment(row, entry)
-        return Segment(row, kind, address, count, 0, instance)
+        return Segment(row, kind, address, count, 0, instance, owner=owner)
 
     def set_used(self, segment: Segment, used: int) -> None:
         """Note how many bytes of a code segment are given out."""
@@ -240,13 +287,23 @@ class Region:
         row["instance"] = instance
         self.registry.write_segment(segment.row, row[0])
 
-    def set_name(self, segment: Segment, name: str, *, instance: int | None = None) -> None:
+    def park(self, segment: Segment) -> None:
+        """Note that nobody needs a segment any more, and that code may still run that does."""
+        rows = self.registry.segments
+        rows["state"][segment.row] = State.PARKED
+        self.registry.write_segment(segment.row, rows[segment.row])
+
+    def set_name(
+        self, segment: Segment, name: str, *, instance: int | None = None, owner: int | None = None
+    ) -> None:
         """Note the name of what a segment holds, and anew whose it is."""
         rows = self.registry.segments
         row = rows[segment.row : segment.row + 1].copy()
         row["name"] = name.encode()
         if instance is not None:
             row["instance"] = instance
+        if owner is not None:
+            row["owner"] = owner
         self.registry.write_segment(segment.row, row[0])
 
     def drop(self, remote: Remote, segments: Sequence[Segment]) -> None:
@@ -280,6 +337,18 @@ class Region:
         move = (apart, segment.bytes, segment.bytes, _MREMAP_MOVE, segment.address)
         remote.run([Call(NR_MREMAP, move, name="mremap")])
         return held[0]
+
+    def forget_planned(self, maps: Sequence[Mapping]) -> None:
+        """Inside a stop, in which nobody else is at it: rows whose memory was never mapped, or was
+        unmapped already, when their controller died, are free again; and so is its number.
+
+        Not while a stub of a dead one lies in one of the `maps`: it may be about to map them.
+        """
+        if any(room_is_used(self.memory, mapping) for mapping in maps):
+            return
+        for segment in self._segments((State.PLANNED,)):
+            if not _is_mapped(maps, segment):
+                self.registry.write_segment(segment.row, np.zeros((), SEGMENT_DTYPE))
 
     def remove_all(self, remote: Remote) -> None:
         """Unmap every segment and the registry itself: the last step of a detach.
@@ -341,7 +410,11 @@ def _is_mapped(maps: Sequence[Mapping], segment: Segment) -> bool:
 def _far_gap(maps: Sequence[Mapping], count: int) -> int:
     # Anywhere: below the highest mapping's neighbourhood of libraries, away from heap and stack.
     libraries = [m for m in maps if m.path.startswith("/")] or list(maps)
-    return find_gap(maps, count, libraries[-1].start, libraries[-1].end)
+    near = libraries[-1].start, libraries[-1].end
+    try:
+        return find_gap(maps, count, *near)
+    except RegionError:  # a static program of gigabytes: nothing of this has to be near
+        return find_gap(maps, count, *near, reach=USER_HIGH)
 
 
 def _map_shared(

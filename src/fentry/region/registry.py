@@ -21,6 +21,9 @@ from fentry.region.layout import (
     OPS_DTYPE,
     OPS_OFFSET,
     OPS_ROWS,
+    OWNER_DTYPE,
+    OWNER_ROWS,
+    OWNERS_OFFSET,
     PAGE,
     REGISTRY_NAME,
     SEGMENT_DTYPE,
@@ -48,7 +51,7 @@ def find_registry(maps: Sequence[Mapping]) -> Mapping | None:
 
 
 def new_header(*, address: int, site_rows: int, nr_cpus: int) -> Rows:
-    """A header for a registry at `address`, complete but for owner, pid and control page."""
+    """A header for a registry at `address`, complete but for pid and control page."""
     header = np.zeros((), HEADER_DTYPE)
     header["magic"] = MAGIC
     header["version"] = VERSION
@@ -56,6 +59,8 @@ def new_header(*, address: int, site_rows: int, nr_cpus: int) -> Rows:
     header["region_bytes"] = registry_bytes(site_rows)
     header["address"] = address
     header["nr_cpus"] = nr_cpus
+    header["next_id"] = 1
+    header["owners_offset"] = OWNERS_OFFSET
     header["segments_offset"] = SEGMENTS_OFFSET
     header["segment_rows"] = SEGMENT_ROWS
     header["ops_rows"] = OPS_ROWS
@@ -106,6 +111,7 @@ class Registry:
         rows = int(header["site_rows"])
         sound = (
             header["header_bytes"] == HEADER_DTYPE.itemsize
+            and header["owners_offset"] == OWNERS_OFFSET
             and header["segments_offset"] == SEGMENTS_OFFSET
             and header["ops_offset"] == OPS_OFFSET
             and header["trampolines_offset"] == TRAMPOLINES_OFFSET
@@ -135,6 +141,24 @@ class Registry:
         """The header: one record of HEADER_DTYPE."""
         row: Rows = self._read(0, HEADER_DTYPE, 1)[0]
         return row
+
+    @property
+    def head(self) -> tuple[int, bytes]:
+        """What every stop looks at, the header and the owners: where it lies, and all of it."""
+        end = OWNERS_OFFSET + OWNER_ROWS * OWNER_DTYPE.itemsize
+        return self.address, self._memory.read(self.address, end)
+
+    @staticmethod
+    def generation_and_owners(piece: bytes) -> tuple[int, Rows]:
+        """What such a `head` says."""
+        header = np.frombuffer(piece, HEADER_DTYPE, 1)[0]
+        owners = np.frombuffer(piece, OWNER_DTYPE, OWNER_ROWS, OWNERS_OFFSET)
+        return int(header["generation"]), owners
+
+    @property
+    def owners(self) -> Rows:
+        """OWNER_DTYPE[OWNER_ROWS]."""
+        return self._read(OWNERS_OFFSET, OWNER_DTYPE, OWNER_ROWS)
 
     @property
     def segments(self) -> Rows:
@@ -171,6 +195,10 @@ class Registry:
         """Store `rows` of the table at `offset`, from row `first` on."""
         self._memory.write(self.address + offset + first * rows.dtype.itemsize, rows.tobytes())
 
+    def write_owner(self, row: int, owner: Rows) -> None:
+        """Store one owner row."""
+        self.write_rows(OWNERS_OFFSET, row, owner)
+
     def write_segment(self, row: int, segment: Rows) -> None:
         """Store one segment row."""
         self.write_rows(SEGMENTS_OFFSET, row, segment)
@@ -198,9 +226,20 @@ class Registry:
             dtype, offset = HEADER_DTYPE.fields[name][:2]  # type: ignore[index]
             self._memory.write(self.address + offset, np.asarray(value, dtype).tobytes())
 
-    def begin_generation(self, current: int | None = None) -> int:
-        """Count one more transaction; the new number. `current` saves reading the present one."""
-        generation = 1 + (int(self.header["generation"]) if current is None else current)
+    def begin_change(self, current: int | None = None) -> int:
+        """From here on the tables are not to be relied on: the generation, odd now. `current`
+        saves reading the present one."""
+        if current is None:
+            current = int(self.header["generation"])
+        return self._set_generation(current + 1 | 1)
+
+    def end_change(self, current: int | None = None) -> int:
+        """The tables are whole again: the generation, a new even one."""
+        if current is None:
+            current = int(self.header["generation"])
+        return self._set_generation((current | 1) + 1)
+
+    def _set_generation(self, generation: int) -> int:
         self.write_header(generation=generation)
         return generation
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,22 +15,38 @@ _LARGEST_CAPACITY = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where everything of a ring lies, in bytes from its start; capacity in records a CPU."""
+    """Where everything of a ring lies, in bytes from its start; capacity in records a CPU.
+
+    `nr_cpus` is the number of its parts: with CLOCK_PERCPU_COUNTER one more than possible CPUs.
+    """
 
     nr_cpus: int
     capacity: int
     record_bytes: int
     mode: int = layout.MODE_DISCARD
+    clock: int = layout.CLOCK_TSC
 
     @classmethod
     def for_bytes(
-        cls, count: int, nr_cpus: int, record_bytes: int, mode: int = layout.MODE_DISCARD
+        cls,
+        count: int,
+        nr_cpus: int,
+        record_bytes: int,
+        mode: int = layout.MODE_DISCARD,
+        clock: int = layout.CLOCK_TSC,
     ) -> Geometry:
         """A ring with at most `count` bytes of records for each CPU: a power of two of records."""
         if count < 4096 or count > 1 << 36:
             raise BadInput(f"a buffer of {count} bytes a CPU is not possible", remedy="4K to 64G")
         capacity = 1 << max(7, (count // record_bytes).bit_length() - 1)
-        return cls(nr_cpus, min(capacity, _LARGEST_CAPACITY), record_bytes, mode)
+        nr_cpus += clock == layout.CLOCK_PERCPU_COUNTER
+        return cls(nr_cpus, min(capacity, _LARGEST_CAPACITY), record_bytes, mode, clock)
+
+    def locked(self) -> Geometry:
+        """The same ring for a target whose threads have no rseq."""
+        if self.clock != layout.CLOCK_PERCPU_COUNTER:
+            return self
+        return replace(self, nr_cpus=self.nr_cpus - 1, clock=layout.CLOCK_LOCKED_COUNTER)
 
     @property
     def cpu_lines_offset(self) -> int:
@@ -40,42 +56,60 @@ class Geometry:
     @property
     def tails_offset(self) -> int:
         """Offset of the first TailLine."""
-        return self.cpu_lines_offset + self.nr_cpus * layout.LINE_BYTES
+        return self.cpu_lines_offset + layout.TAIL_AFTER_LINE
 
     @property
     def records_offset(self) -> int:
         """Offset of the records of CPU 0."""
-        return layout.round_up(self.tails_offset + self.nr_cpus * layout.LINE_BYTES, 4096)
+        return self.cpu_lines_offset + layout.RECORDS_AFTER_LINE
 
     @property
     def cpu_bytes(self) -> int:
-        """Bytes from one CPU's records to the next CPU's."""
-        return layout.round_up(self.capacity * self.record_bytes, 4096)
+        """Bytes from one CPU's part to the next CPU's."""
+        return layout.round_up(layout.RECORDS_AFTER_LINE + self.capacity * self.record_bytes, 4096)
+
+    @property
+    def stray_cpu(self) -> int:
+        """The number under which calls stand that could not use their CPU's part; -1 for none."""
+        return self.nr_cpus - 1 if self.clock == layout.CLOCK_PERCPU_COUNTER else -1
+
+    @property
+    def stray_offset(self) -> int:
+        """Offset of the CpuLine of the last part."""
+        return self.cpu_lines_offset + (self.nr_cpus - 1) * self.cpu_bytes
 
     @property
     def segment_bytes(self) -> int:
         """Size of the whole segment."""
-        return self.records_offset + self.nr_cpus * self.cpu_bytes
+        return self.cpu_lines_offset + self.nr_cpus * self.cpu_bytes
 
     @property
     def room(self) -> int:
         """What the control page holds for this ring while it records."""
-        return self.capacity if self.mode == layout.MODE_DISCARD else layout.NO_LIMIT
+        if self.mode != layout.MODE_DISCARD:
+            return layout.NO_LIMIT
+        return self.capacity - layout.STRAYS * (self.clock == layout.CLOCK_PERCPU_COUNTER)
 
 
 def read_geometry(memory: SharedMemory) -> Geometry:
     """The geometry that a ring's header states. Raises ValueError when it cannot be true."""
-    header = np.frombuffer(memory.bytes, layout.HEADER_DTYPE, count=1)[0]
+    return geometry_of(memory.bytes[: layout.HEADER_BYTES].tobytes(), len(memory))
+
+
+def geometry_of(page: bytes, count: int) -> Geometry:
+    """The geometry that the header page of a ring of `count` bytes states. Raises as above."""
+    header = np.frombuffer(page, layout.HEADER_DTYPE, count=1)[0]
     geometry = Geometry(
         int(header["nr_cpus"]), int(header["capacity"]), int(header["record_bytes"]),
-        int(header["mode"]),
+        int(header["mode"]), int(header["clock"]),
     )  # fmt: skip
     if (
         header["magic"] != layout.MAGIC
         or header["version"] != layout.VERSION
         or geometry.record_bytes not in (16, 24)
+        or geometry.clock >= len(layout.CLOCK_NAMES)
         or geometry.capacity.bit_count() != 1
-        or geometry.segment_bytes > len(memory)
+        or geometry.segment_bytes > count
     ):
         raise ValueError("this is no ring of a known version")
     return geometry
@@ -94,12 +128,9 @@ class RingBuffer:
         self.geometry = geometry
         g = geometry
         data = memory.bytes
-        self.lines = np.frombuffer(
-            data, layout.CPU_LINE_DTYPE, count=g.nr_cpus, offset=g.cpu_lines_offset
-        )
-        self.tails = np.frombuffer(
-            data, layout.TAIL_LINE_DTYPE, count=g.nr_cpus, offset=g.tails_offset
-        )
+        parts = (g.nr_cpus,), (g.cpu_bytes,)
+        self.lines = np.ndarray(parts[0], layout.CPU_LINE_DTYPE, data, g.cpu_lines_offset, parts[1])
+        self.tails = np.ndarray(parts[0], layout.TAIL_LINE_DTYPE, data, g.tails_offset, parts[1])
         dtype = layout.record_dtype(g.record_bytes)
         self.records = [
             np.frombuffer(
@@ -118,7 +149,7 @@ class RingBuffer:
             "nr_cpus": g.nr_cpus, "capacity": g.capacity,
             "cpu_lines_offset": g.cpu_lines_offset, "tails_offset": g.tails_offset,
             "records_offset": g.records_offset, "cpu_bytes": g.cpu_bytes,
-            "segment_bytes": g.segment_bytes, "mode": g.mode, "clock": layout.CLOCK_TSC,
+            "segment_bytes": g.segment_bytes, "mode": g.mode, "clock": g.clock,
             "room_address": room_address, "address": address,
         }.items():  # fmt: skip
             header[name] = value
@@ -131,4 +162,4 @@ class RingBuffer:
     def populate(self) -> None:
         """Touch every page from here, so that the memory is ours and no writer has to wait."""
         g = self.geometry
-        self.memory.bytes[g.records_offset : g.segment_bytes : 4096] = 0
+        self.memory.bytes[g.cpu_lines_offset : g.segment_bytes : 4096] = 0

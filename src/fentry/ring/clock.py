@@ -14,6 +14,7 @@ from functools import cache
 from typing import NamedTuple
 
 from fentry.errors import BadInput
+from fentry.ring.layout import CLOCK_NAMES
 from fentry.x86.asm import Asm
 from fentry.x86.registers import rax, rdx
 
@@ -27,6 +28,13 @@ class ClockPair(NamedTuple):
     tsc: int
     monotonic_ns: int
     realtime_ns: int
+
+
+def clock_number(name: str) -> int:
+    """What a ring's header says for a clock. Raises BadInput for one that is not known."""
+    if name not in CLOCK_NAMES:
+        raise BadInput(f"{name!r} is no clock", remedy="tsc or percpu-counter")
+    return CLOCK_NAMES.index(name)
 
 
 def clock_source() -> str:
@@ -45,7 +53,7 @@ def check_clock() -> None:
         raise BadInput(
             f"this machine's clock source is {source}, not tsc",
             cause="its time stamp counters may differ or jump",
-            remedy="fentry stat counts without a clock",
+            remedy="--clock percpu-counter, or fentry stat, which counts without a clock",
         )
 
 

@@ -1,13 +1,16 @@
 """Every offset and bit width of the ring, once (docs/formats/ring_buffer.md is checked against it).
 
-A ring is one shared segment: a header page, one cache line for each possible CPU that the writers
-change, one line for each CPU that only the reader changes, then the records of each CPU.
+A ring is one shared segment: a header page, then a part for each possible CPU: a cache line that
+the writers change, one that only the reader changes, and the records.
 
-    offset                 what                                     written by
-    0                      RingHeader, 4096 bytes                   controller, once
-    cpu_lines_offset       64 * cpu: CpuLine: head, dropped         trampolines
-    tails_offset           64 * cpu: TailLine: tail                 reader
-    records_offset         cpu * cpu_bytes: records of each CPU     trampolines
+    offset                               what                         written by
+    0                                    RingHeader, 4096 bytes       controller, once
+    cpu_lines_offset + cpu * cpu_bytes   CpuLine: head, dropped       trampolines
+    tails_offset + cpu * cpu_bytes       TailLine: tail               reader
+    records_offset + cpu * cpu_bytes     records of the CPU           trampolines
+
+With the per-CPU counter for a clock there is one part more: of threads that cannot use their CPU's
+without a lock prefix (strays).
 
 Positions count records and never wrap in 64 bits.  They begin at `capacity`, so that the zero
 bytes of fresh memory, lap 0, are not taken for records.  A writer may take position p while
@@ -23,10 +26,12 @@ from __future__ import annotations
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRING", "little")
-VERSION = 1
+VERSION = 2
 
 HEADER_BYTES = 4096
 LINE_BYTES = 64
+TAIL_AFTER_LINE = 128  # not in the pair of lines that processors fetch together
+RECORDS_AFTER_LINE = 256
 
 TID_BITS = 22
 TID_MASK = (1 << TID_BITS) - 1  # PID_MAX_LIMIT is 4 * 1024 * 1024: include/linux/threads.h
@@ -66,13 +71,23 @@ RECORD16 = np.dtype([("time", "<u8"), ("key", "<u4"), ("word", "<u4")])
 RECORD24 = np.dtype([("time", "<u8"), ("key", "<u4"), ("word", "<u4"), ("parent_ip", "<u8")])
 
 TIME_OFFSET = 0
-META_OFFSET = 8
+META_OFFSET = 8  # key and word
+WORD_OFFSET = 12
 PARENT_OFFSET = 16
 
 MODE_DISCARD = 0
 MODE_OVERWRITE = 1
 
 CLOCK_TSC = 0
+CLOCK_PERCPU_COUNTER = 1
+CLOCK_LOCKED_COUNTER = 2  # the same, where no thread has rseq
+
+CLOCK_NAMES = ("tsc", "percpu-counter", "percpu-counter")
+"""By number; both counters are one clock to users."""
+
+STRAYS = 64
+"""Places of a full ring that are kept free with CLOCK_PERCPU_COUNTER: a vfork child that was
+preempted between looking for room and taking it may take one too many."""
 
 NO_LIMIT = 1 << 62
 

@@ -6,7 +6,7 @@ that CPU with an error, never a fault.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,7 @@ class Reader:
     def __init__(self, buffer: RingBuffer) -> None:
         self._buffer = buffer
         self._overwrites = buffer.geometry.mode == layout.MODE_OVERWRITE
+        self._counts = buffer.geometry.clock != layout.CLOCK_TSC
         nr_cpus = buffer.geometry.nr_cpus
         self._recorded = np.zeros(nr_cpus, np.uint64)
         self._overrun = np.zeros(nr_cpus, np.uint64)
@@ -79,10 +80,15 @@ class Reader:
                 return True
         return False
 
-    def resolve(self) -> None:
-        """Go on behind records that hold back others: nobody will commit them (proof needed)."""
+    def heads(self) -> list[int]:
+        """Up to where places are reserved, by CPU."""
+        return [self._span(cpu)[1] for cpu in range(self._buffer.geometry.nr_cpus)]
+
+    def resolve(self, heads: Sequence[int]) -> None:
+        """Go on behind records before `heads` that hold back others: nobody will commit them (proof
+        needed, from after the heads were read)."""
         for cpu in range(self._buffer.geometry.nr_cpus):
-            tail, head = self._span(cpu)
+            tail, head = self._span(cpu)[0], heads[cpu]
             while tail < head and not self._committed(cpu, tail, tail + 1):
                 self._incomplete[cpu] += np.uint64(1)
                 tail += 1
@@ -139,7 +145,10 @@ class Reader:
             while start < end:
                 count = self._committed(cpu, start, end)
                 if count:
-                    yield Batch(cpu, start, self._view(cpu, start, count))
+                    records = self._view(cpu, start, count)
+                    if self._counts:  # their place is their time: nobody has stored it
+                        records["time"] = np.arange(start, start + count, dtype=np.uint64)
+                    yield Batch(cpu, start, records)
                     self._recorded[cpu] += np.uint64(count)
                     start += count
                     self._buffer.tails["tail"][cpu] = start

@@ -21,7 +21,8 @@ import numpy as np
 from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, OpKind
 from numpy.typing import NDArray
 
-from fentry.symbols.elf import ET_EXEC, ElfImage
+from fentry.symbols.elf import ElfImage
+from fentry.symbols.elf_file import ET_EXEC
 
 _REL8 = np.zeros(256, bool)
 _REL8[[*range(0x70, 0x80), 0xEB, 0xE0, 0xE1, 0xE2, 0xE3]] = True

@@ -14,7 +14,7 @@ from fentry.symbols.elf import ElfImage
 from fentry.symbols.keep import kept, store
 from fentry.symbols.module import Module
 
-ANALYSIS_VERSION = 15
+ANALYSIS_VERSION = 19
 
 
 def analyse_cached(module: Module) -> ModuleSites:

@@ -30,7 +30,8 @@ from fentry.x86.relocate import ends_flow
 
 CARRIER_SIZE = 2 * PATCH_SIZE
 _LEA = 0x8D
-_POSSIBLE = (Reason.NONE, Reason.COLD, Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT)
+_POSSIBLE = (Reason.NONE, Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT)
+_POSSIBLE_PARTS = (*_POSSIBLE, Reason.CALL, Reason.NOT_MOVABLE, Reason.PAGE)
 _LONGEST_INSTRUCTION = 15
 _MOST_NESTED = 16  # functions that lie within each other
 _TRAPS = (FlowControl.EXCEPTION, FlowControl.INTERRUPT)
@@ -117,24 +118,27 @@ class Carriers:
 
 
 def eligible(
-    image: ElfImage, branches: Branches, reasons: NDArray[np.uint8], patches: list[int]
+    image: ElfImage,
+    branches: Branches,
+    reasons: NDArray[np.uint8],
+    parts: NDArray[np.bool_],
+    patches: list[int],
 ) -> NDArray[np.bool_]:
     """Which functions near the patches may have instructions moved from their middle: bool[n].
 
     They are described by one frame without landing pads; nothing in data or code names their
     insides; no computed jumps, of their own or of those whose parts they are. `reasons`: Reason of
-    each function.
+    each function; `parts`: which are parts of others.
     """
     functions = image.functions
     chosen = np.zeros(len(reasons), bool)
     for row in sorted({row for patch in patches for row in _rows_near(image, patch)}):
         chosen[row] = (
-            reasons[row] in _POSSIBLE
+            reasons[row] in (_POSSIBLE_PARTS if parts[row] else _POSSIBLE)
             and _has_plain_frame(image, row)
             and _may_carry(branches.flow(row))
             and not _is_named(image, row)
         )
-    parts = reasons == Reason.COLD
     wanted = branches.blank()
     for row in np.flatnonzero(chosen).tolist():
         flow = branches.flow(row)

@@ -8,9 +8,10 @@ something other than its first instruction enters the bytes to be replaced.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import numpy as np
-from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register
+from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register
 from numpy.typing import NDArray
 
 from fentry.sites.branches import Branches, Candidates
@@ -18,6 +19,7 @@ from fentry.sites.carriers import Carrier, Carriers, eligible
 from fentry.sites.holes import Holes
 from fentry.sites.jumps import JumpCheck
 from fentry.sites.nop import ENDBR64, is_nop_site
+from fentry.sites.pad import PART_ROOM_BYTES
 from fentry.sites.prologue import LONGEST_WINDOW, Window, prologue_window
 from fentry.sites.site import (
     ORIGINAL_BYTES,
@@ -31,6 +33,9 @@ from fentry.sites.site import (
 )
 from fentry.symbols.elf import ElfImage
 from fentry.symbols.functions import FunctionKind
+from fentry.symbols.go import go_code
+from fentry.symbols.patterns import COLD
+from fentry.x86 import relocate
 
 _ENTRY_BYTES = len(ENDBR64) + LONGEST_WINDOW + 15
 # mov rax or eax, 15 (rt_sigreturn); syscall: glibc and musl; unwinders know these bytes
@@ -42,6 +47,10 @@ _JUMPS = frozenset((FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BR
 _FUNCTION_ALIGNMENT = 16
 # What two bytes instead of five may do away with.
 _SHORTENED = (Reason.BRANCH, Reason.POINTER, Reason.TOO_SHORT, Reason.PAGE)
+# And in a part, whose pad has less room.
+_SHORTENED_PARTS = (Reason.NOT_MOVABLE, Reason.CALL)
+# A place within 2 GiB of all of that, with room to spare.
+_FARTHEST_CODE_BYTES = 7 << 28
 _CALL = 0xE8
 _LEA = 0x8D
 
@@ -61,6 +70,7 @@ def analyse(image: ElfImage) -> ModuleSites:
     search.shorten()
     search.refuse_tails()
     search.carry()
+    search.refuse_far()
     search.refuse_computed_jumps()
     return search.result()
 
@@ -75,6 +85,7 @@ class _Search:
         self.rows = np.zeros(len(self.functions), SITE_DTYPE)
         self.rows["entry"] = self.functions.rows["vaddr"]
         self.rows["size"] = np.minimum(self.functions.rows["size"], 2**32 - 1)
+        self.parts = np.zeros(len(self.functions), bool)  # no functions but parts of others
         self.blockers: dict[int, int] = {}
         self.short: dict[int, Window] = {}  # rows that two bytes of would be enough for
 
@@ -116,13 +127,27 @@ class _Search:
             same = frames["start"][at] == self.rows["entry"]
             inside, signal = same & frames["inside"][at], same & frames["signal"][at]
         names = self.functions.names
-        parts = np.array([".cold" in name or ".part." in name for name in names], bool)
-        self.refuse(parts | inside, Reason.COLD, always=True)
-        self.refuse(signal | self._restorers(), Reason.RESTORER, always=True)
+        restorers, stubs = signal | self._restorers(), self._stubs()
         start = self.rows["entry"] == self.image.entry
         start |= np.array([name == "_start" for name in names], bool)
+        self.parts = inside | np.array([bool(COLD.search(name)) for name in names], bool)
+        self.parts &= ~(restorers | start | stubs)
+        self.refuse(restorers, Reason.RESTORER, always=True)
         self.refuse(start, Reason.START, always=True)
-        self.refuse(self._stubs(), Reason.PLT, always=True)
+        self.refuse(stubs, Reason.PLT, always=True)
+        for code in go_code(self.image):
+            entry = self.rows["entry"]
+            self.refuse((entry >= code.start) & (entry < code.stop), Reason.GO, always=True)
+        self.refuse_wide_parts()
+
+    def refuse_wide_parts(self) -> None:
+        """Refuses parts whose moved instructions do not fit into the pad of a part."""
+        moved = self.parts & (self.rows["kind"] != SiteKind.NOP) & self._accepted()
+        for row in np.flatnonzero(moved).tolist():
+            site = self.rows[row]
+            code = site["original"].tobytes()[: int(site["window"])]
+            if relocate.moved_bytes(relocate.decode(code, int(site["patch"]))) > PART_ROOM_BYTES:
+                site["reason"] = Reason.NOT_MOVABLE
 
     def refuse_places(self) -> None:
         """Refuses windows of unknown end, with another function in them, or in two pages."""
@@ -144,7 +169,10 @@ class _Search:
     # -- who else enters the window ------------------------------------------------------------
 
     def refuse_pointed_at(self) -> None:
-        """Refuses windows into which a symbol, a frame or a pointer in the data points."""
+        """Refuses windows into which a symbol, a frame or a pointer in the data points, or where
+        the unwinder may enter."""
+        if self.image.landing_pads.unknown:
+            self.refuse(self.parts, Reason.POINTER)
         self._block(self._named_in(self._interior()), Reason.POINTER)
 
     def _named_in(self, marked: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
@@ -154,6 +182,7 @@ class _Search:
             self.functions.labels,
             self.image.frames["start"],
             self.image.code_pointers,
+            self.image.landing_pads.vaddrs,
         )
         low, high = self.branches.low, self.branches.high
         for addresses in named:
@@ -166,7 +195,8 @@ class _Search:
         """Refuses functions that jump back to their first instruction, also from a cold part.
 
         Each round would count as a call, and might keep data below the stack pointer. A loop
-        within the window is moved with it.
+        within the window is moved with it. The first instruction of a part is a place like any
+        other in its function: whatever jumps there enters it.
         """
         wanted = self.branches.blank()
         rows = np.flatnonzero(self._accepted())
@@ -182,8 +212,8 @@ class _Search:
         moved = (row["patch"] + row["window"]).astype(np.int64)
         near &= source >= moved
         home = np.searchsorted(self.rows["entry"], source.astype(np.uint64), side="right") - 1
-        cold = (home >= 0) & (self.rows["reason"][home] == Reason.COLD)
-        chosen = np.flatnonzero(near | cold)
+        cold = (home >= 0) & self.parts[home]
+        chosen = np.flatnonzero((near | cold) & ~self.parts[number])
         check = JumpCheck(self.image, self.branches, self.branches.blank(), self._parts())
         kept = Candidates(source[chosen], found.opcode[jumps][chosen], target[chosen])
         for at, to in self.branches.confirmed(kept):
@@ -216,6 +246,7 @@ class _Search:
         """
         reasons = self.rows["reason"]
         chosen = np.isin(reasons, _SHORTENED)
+        chosen |= self.parts & np.isin(reasons, _SHORTENED_PARTS)
         ends = self.rows["entry"] + self.functions.rows["size"]
         after = np.append(self.rows["entry"][1:], np.uint64(2**64 - 1))
         chosen &= np.minimum(ends, after) >= self.rows["patch"] + np.uint64(SHORT_SIZE)
@@ -232,9 +263,36 @@ class _Search:
         After the cold parts are known: what is one of them has computed jumps of its owner's.
         """
         reasons = self.rows["reason"]
-        rows = [row for row in self.short if reasons[row] in _SHORTENED]
+        rows = [row for row in self.short if reasons[row] in (*_SHORTENED, *_SHORTENED_PARTS)]
         carriers = self._unreached_carriers(rows)
         self._accept_short({r: (c.hole, c.vaddr, c.window) for r, c in carriers.items()})
+
+    def refuse_far(self) -> None:
+        """Refuses, in an image of gigabytes, what refers to data that pads may be out of reach of.
+
+        All of it where no place is within reach of all its code.
+        """
+        low, high = self.image.near
+        if high - low > _FARTHEST_CODE_BYTES:
+            self.refuse(self._accepted(), Reason.FAR)
+        top = max(s.vaddr + s.memory_size for s in self.image.loads)
+        if low <= self.image.low and high >= top:
+            return
+        for row in np.flatnonzero(self._accepted()).tolist():
+            site = self.rows[row]
+            moved = [(int(site["patch"]), site["original"].tobytes()[: int(site["window"])])]
+            if site["kind"] == SiteKind.NOP:
+                moved = []
+            if site["carrier"]:
+                moved.append(
+                    (
+                        int(site["hole"]) - PATCH_SIZE,
+                        site["filler"].tobytes()[: int(site["carrier"])],
+                    )
+                )
+            reached = (at for start, code in moved for at in _referred(code, start))
+            if not all(low <= at < high for at in reached):
+                site["reason"] = Reason.FAR
 
     def _accept_short(self, found: dict[int, tuple[int, int, int]]) -> None:
         # row -> (hole, vaddr of its filler, bytes of the carrier or 0); checked as all windows are.
@@ -246,6 +304,7 @@ class _Search:
             kept = self.image.read(start, carrier or PATCH_SIZE)
             site["filler"] = np.void(kept.ljust(ORIGINAL_BYTES, b"\0"))
         if found:
+            self.refuse_wide_parts()
             self.refuse_pointed_at()
             self.refuse_loops()
             self.refuse_branched_into()
@@ -270,7 +329,7 @@ class _Search:
         for start, size in self._replaced(rows):
             taken[start - low : start - low + size] = True
         patches = self.rows["patch"][rows].tolist()
-        may_carry = eligible(self.image, self.branches, self.rows["reason"], patches)
+        may_carry = eligible(self.image, self.branches, self.rows["reason"], self.parts, patches)
         carriers = Carriers(self.image, self.branches, may_carry, taken)
         offered = {row: carriers.near(int(self.rows["patch"][row])) for row in rows}
         wanted = self.branches.blank()
@@ -324,14 +383,14 @@ class _Search:
         return found
 
     def refuse_tails(self) -> None:
-        """Refuses ranges without a symbol that may be cold parts of other functions.
+        """Takes ranges without a symbol that may be cold parts of other functions for such.
 
-        Kept are those that something calls or names, and those that stand alone. A cold part may
-        be reached by a jump table as well, so being jumped to is no condition.
+        Functions are those that something calls or names, and those that stand alone. A cold part
+        may be reached by a jump table as well, so being jumped to is no condition.
         """
         judged = self._accepted()
         judged[list(self.short)] = True
-        unnamed = (self.functions.rows["kind"] == FunctionKind.FRAME) & judged
+        unnamed = (self.functions.rows["kind"] == FunctionKind.FRAME) & judged & ~self.parts
         wanted = self.branches.blank()
         at = (self.rows["entry"][unnamed] - np.uint64(self.branches.low)).astype(np.int64)
         wanted[at] = True
@@ -345,7 +404,8 @@ class _Search:
         jumped: dict[int, set[int]] = {}
         for source, target in self.branches.confirmed(jumps):
             home = self.functions.containing(source)
-            if home >= 0 and (named[home] or not unnamed[home]) and not self.rows["reason"][home]:
+            whole = home >= 0 and not self.parts[home] and not self.rows["reason"][home]
+            if whole and (named[home] or not unnamed[home]):
                 jumped.setdefault(target, set()).add(home)
         check = JumpCheck(self.image, self.branches, self.branches.blank(), self._parts())
         alone = []
@@ -355,13 +415,16 @@ class _Search:
             if aligned and self._stands_alone(row) and not check.has_tables(row):
                 alone.append(row)
             else:
-                self.rows["reason"][row] = Reason.COLD
+                self.parts[row] = True
         # The linker puts cold parts beside each other (GNU ld's -z keep-text-section-prefix and
         # its default script: .text.unlikely first).
         parts = np.concatenate(([False], self._parts(), [False]))
         for row in alone:
             if parts[row] or parts[row + 2]:
-                self.rows["reason"][row] = Reason.COLD
+                self.parts[row] = True
+        if self.image.landing_pads.unknown:
+            self.refuse(self.parts, Reason.POINTER)
+        self.refuse_wide_parts()
 
     def _referred_to(
         self, found: Candidates, by_reference: NDArray[np.bool_]
@@ -413,8 +476,9 @@ class _Search:
                 self._refuse_reached_from(row, found.unknown)
 
     def result(self) -> ModuleSites:
-        """The finished rows; of refused ones only entry, patch, reason, original and size."""
+        """The finished rows; of refused ones only entry, patch, reason, original, size, part."""
         refused = ~self._accepted()
+        self.rows["part"] = self.parts
         self.rows["kind"][refused] = SiteKind.REFUSED
         self.rows["window"][refused] = 0
         for name in ("hole", "carrier"):
@@ -430,8 +494,7 @@ class _Search:
         return result
 
     def _parts(self) -> NDArray[np.bool_]:
-        parts: NDArray[np.bool_] = self.rows["reason"] == Reason.COLD
-        return parts
+        return self.parts.copy()
 
     def _interior(self) -> NDArray[np.bool_]:
         """Each byte of the accepted windows but the first, marked in a Branches.blank()."""
@@ -478,26 +541,50 @@ class _Search:
                     self.blockers[int(row["entry"])] = source
 
     def _refuse_reached_from(self, row: int, jump: int) -> None:
-        """Refuses the function with an unknown jump and, if it is a cold part, those around it."""
+        """Refuses the function with an unknown jump and, if it is a part, those around it; and all
+        of its parts."""
         # It may as well go to where another function is whose address it makes.
-        rows = [row, *self._made_by(row)]
-        function = self.functions.rows[row]
-        if self.rows["reason"][row] == Reason.COLD:
-            wanted = self.branches.blank()
-            start = int(function["vaddr"]) - self.branches.low
-            wanted[start : start + int(function["size"])] = True
-            confirmed = self.branches.confirmed(self.branches.candidates_into(wanted))
-            rows += [self.functions.containing(source) for source, _ in confirmed]
+        rows = {row, *self._made_by(row)}
+        if self.parts[row]:
+            rows |= self._owners.walk([row])
+        # Of a part that only landing pads and tables lead to nobody knows whose it is.
+        rows |= self._parts_of.walk(rows) | self._unowned
         for number in rows:
             site = self.rows[number]
-            if number >= 0 and not site["reason"] and site["kind"] != SiteKind.NOP:
+            nop = site["kind"] == SiteKind.NOP and not self.parts[number]
+            if not site["reason"] and not nop:
                 site["reason"] = Reason.INDIRECT_JUMP
                 self.blockers[int(site["entry"])] = jump
-        reached = set(rows)
         for inside, site in self._carried():
-            if self.functions.containing(inside.start) in reached:
+            if self.functions.containing(inside.start) in rows:
                 site["reason"] = Reason.INDIRECT_JUMP
                 self.blockers[int(site["entry"])] = jump
+
+    @cached_property
+    def _entered(self) -> list[tuple[int, int]]:
+        # (function or part that branches into a part, that part).
+        wanted = self.branches.blank()
+        for row in np.flatnonzero(self.parts).tolist():
+            start = int(self.rows["entry"][row]) - self.branches.low
+            wanted[start : start + int(self.functions.rows["size"][row])] = True
+        confirmed = self.branches.confirmed(self.branches.candidates_into(wanted))
+        within = self.functions.containing
+        pairs = ((within(source), within(target)) for source, target in confirmed)
+        return [(home, part) for home, part in pairs if home != part and min(home, part) >= 0]
+
+    @cached_property
+    def _owners(self) -> _Walk:
+        # From parts to what branches into them.
+        return _Walk([(part, home) for home, part in self._entered])
+
+    @cached_property
+    def _parts_of(self) -> _Walk:
+        # To the parts that are branched into.
+        return _Walk(self._entered)
+
+    @cached_property
+    def _unowned(self) -> set[int]:
+        return set(np.flatnonzero(self.parts).tolist()) - {part for _, part in self._entered}
 
     def _made_by(self, row: int) -> list[int]:
         # The functions whose addresses, or what is inside of them, a function makes with lea.
@@ -549,6 +636,35 @@ class _Search:
                 code = next(iter(self._bytes_at([int(self.rows["patch"][row])], 3)))
                 stubs[row] = code.startswith(_PLT_STARTS)
         return stubs
+
+
+def _referred(code: bytes, start: int) -> Iterator[int]:
+    """The addresses that operands of the instructions of a window have, relative to rip."""
+    for instruction in Decoder(64, code, ip=start):
+        if instruction.is_ip_rel_memory_operand:
+            yield instruction.ip_rel_memory_address
+
+
+class _Walk:
+    # A graph of rows. What was walked to once is not walked to again, so that many walks together
+    # take the time of one: a part that is refused stays so.
+
+    def __init__(self, edges: Iterable[tuple[int, int]]) -> None:
+        self._to: dict[int, set[int]] = {}
+        self._seen: set[int] = set()
+        for source, target in edges:
+            self._to.setdefault(source, set()).add(target)
+
+    def walk(self, starts: Iterable[int]) -> set[int]:
+        """The rows that can be reached from `starts`, with them; none that were before."""
+        waiting = [row for row in starts if row not in self._seen]
+        found = set(waiting)
+        while waiting:
+            new = self._to.get(waiting.pop(), set()) - found - self._seen
+            found |= new
+            waiting += new
+        self._seen |= found
+        return found
 
 
 def _reads_red_zone(instruction: Instruction) -> bool:

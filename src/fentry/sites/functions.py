@@ -16,7 +16,7 @@ from fentry.sites.table import SiteTable
 from fentry.symbols.ifuncs import implementations
 from fentry.symbols.module import Module, code_of, load_modules
 from fentry.symbols.patterns import Pattern, choose, parse
-from fentry.symbols.table import SymbolTable
+from fentry.symbols.table import SymbolTable, is_called
 
 # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
 STATIC_TID_OFFSETS = {"__libc_setup_tls": 0x2D0, "__init_tp": 0x30}
@@ -118,21 +118,48 @@ class Functions:
         """Which functions the words choose (symbols/patterns.py): bool[n] over the table's rows.
         Finds their sites.
 
-        Raises SymbolNotFound when a wanted word matches nothing and unless `lenient`, BadInput
-        when malformed.
+        Raises SymbolNotFound when a wanted word matches nothing, names no library that may still
+        be loaded (not_loaded), and unless `lenient`; BadInput when malformed.
         """
 
         def match(pattern: Pattern) -> NDArray[np.bool_]:
             found = self._matches(pattern)
-            if not found.any() and not lenient and not pattern.removes:
+            if pattern.removes or lenient or (found | as_part(pattern)).any():
+                return found & (not pattern.part)
+            if not self._may_come(pattern):
                 raise no_match(pattern.text, self.symbols)
-            return found
+            return found & (not pattern.part)
 
-        chosen = choose(wanted, len(self.table), match)
-        for word in notrace:
-            chosen &= ~self._matches(parse(word))
-        self.analyse(chosen)
-        return chosen
+        def as_part(pattern: Pattern) -> NDArray[np.bool_]:
+            return self._matches(pattern, parts=True)
+
+        functions = choose(wanted, len(self.table), match)
+        parts = choose(wanted, len(self.table), as_part, from_all=False)
+        for pattern in map(parse, notrace):
+            functions &= ~self._matches(pattern) | pattern.part
+            parts &= ~self._matches(pattern, parts=True)
+        self.analyse(functions | parts)
+        return either(self.table, functions, parts, wanted, lenient=lenient)
+
+    def not_loaded(self, wanted: Sequence[str], *, ever: bool = False) -> tuple[str, ...]:
+        """The libraries that words name and that are not loaded, or with `ever` never were as far
+        as was seen: globs with ".so" in them."""
+        count = None if ever else self._nr_loaded
+        return tuple(
+            dict.fromkeys(
+                pattern.module
+                for pattern in map(parse, wanted)
+                if pattern.module is not None and self._may_come(pattern, count)
+            )
+        )
+
+    def _may_come(self, pattern: Pattern, count: int | None = None) -> bool:
+        # Whether a word names a library that is none of the first `count` modules: by a file name,
+        # so that a word that is merely misspelt is an error.
+        name = pattern.module
+        if name is None or pattern.removes or ".so" not in name or self.is_static:
+            return False
+        return not any(is_called(module, name) for module in self.modules[:count])
 
     def settled(self, words: Sequence[str]) -> tuple[str, ...]:
         """The same words with addresses for numbers: another library may change the count."""
@@ -146,15 +173,35 @@ class Functions:
             raise no_match(pattern.text, self.symbols)
         return "!" * pattern.removes + hex(int(self.table.ip[rows[0]]))
 
-    def _matches(self, pattern: Pattern) -> NDArray[np.bool_]:
+    def _matches(self, pattern: Pattern, *, parts: bool = False) -> NDArray[np.bool_]:
         found = np.zeros(len(self.table), np.bool_)
         if pattern.index is not None:
             self.analyse()
             found[traceable_row(self.table, pattern.index)] = True
             return found
-        rows = self.table.rows_of(np.asarray(self.symbols.match(pattern.text), np.uint64))
+        match = self.symbols.match_parts if parts else self.symbols.match
+        rows = self.table.rows_of(np.asarray(match(pattern.text), np.uint64))
         found[rows[rows >= 0]] = True
         return found
+
+
+def either(
+    table: SiteTable,
+    functions: NDArray[np.bool_],
+    parts: NDArray[np.bool_],
+    words: Sequence[str],
+    *,
+    lenient: bool = False,
+) -> NDArray[np.bool_]:
+    """Of `functions`, which would be chosen if all rows were functions, those that are; of `parts`
+    those that are parts of such: bool[n].
+
+    Raises SymbolNotFound, unless `lenient`, where that leaves nothing of what the words matched.
+    """
+    chosen = np.where(table.part, parts, functions)
+    if not lenient and not chosen.any() and (functions | parts).any():
+        raise _other_kind(words[0] if words else "*")
+    return chosen
 
 
 def traceable_row(table: SiteTable, index: int) -> NDArray[np.int64]:
@@ -162,8 +209,32 @@ def traceable_row(table: SiteTable, index: int) -> NDArray[np.int64]:
     return np.flatnonzero(table.traceable)[index - 1 : index] if index else np.empty(0, np.int64)
 
 
+def _other_kind(word: str) -> SymbolNotFound:
+    if parse(word).part:
+        return SymbolNotFound(
+            f"{word!r} matches functions only", cause="none of them is a part of another"
+        )
+    return SymbolNotFound(
+        f"{word!r} matches parts of functions only",
+        cause="jumps enter them in the middle of a call",
+        remedy=f"part:{word.removeprefix('!')}",
+    )
+
+
 def no_match(word: str, symbols: SymbolTable) -> SymbolNotFound:
-    """The error for a word that means no function of these."""
+    """The error for a word that means no function of these, or no module."""
+    module = parse(word).module
+    if module is not None and not any(is_called(one, module) for one in symbols.modules):
+        near = symbols.near_modules(module)
+        remedy = [f"near names: {', '.join(near)}"] if near else []
+        if ".so" not in module:
+            remedy.append(f"'{module}.so!...' traces what is loaded later")
+        return SymbolNotFound(
+            f"no function matches {word!r}",
+            near=tuple(near),
+            cause=f"no module {module!r} is mapped",
+            remedy="; ".join(remedy) or "fentry list -p PID",
+        )
     near = symbols.near(word)
     return SymbolNotFound(
         f"no function matches {word!r}",

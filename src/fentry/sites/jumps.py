@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from fentry.sites.branches import Branches
 from fentry.sites.nop import ENDBR64
 from fentry.sites.origins import Constant, Origin, Origins, Pointer, Stored, Sum, loaded
-from fentry.symbols.elf import ET_EXEC, ElfImage
+from fentry.symbols.elf import ElfImage
+from fentry.symbols.elf_file import ET_EXEC
 
 _IMMEDIATES = (OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64)
 

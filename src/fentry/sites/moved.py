@@ -68,7 +68,7 @@ def place_of_copy(table: SiteTable, site: int, pad: int, rip: int) -> int:
     Raises PatchError when no instruction begins there.
     """
     if table.kind[site] == SiteKind.PROLOGUE:
-        return pad + pads.RETURN_OFFSET + rip - int(table.patch[site])
+        return _place_in_pad(table, site, pad) + rip - int(table.patch[site])
     return _place(_relocated(table, site, pad), rip)
 
 
@@ -86,7 +86,11 @@ def _place(moved: Moved, rip: int) -> int:
 
 def _relocated(table: SiteTable, site: int, pad: int) -> Moved:
     ip, window = int(table.patch[site]), int(table.window[site])
-    return _moved(table.original[site, :window].tobytes(), ip, pad + pads.RETURN_OFFSET)
+    return _moved(table.original[site, :window].tobytes(), ip, _place_in_pad(table, site, pad))
+
+
+def _place_in_pad(table: SiteTable, site: int, pad: int) -> int:
+    return pad + pads.moved_offset(bool(table.part[site]))
 
 
 def _carried(table: SiteTable, site: int, pad: int) -> Moved:

@@ -59,6 +59,8 @@ class Reason(IntEnum):
     UNLOADED = 23
     RESTARTABLE = 24
     SHARED = 25
+    FAR = 26
+    GO = 27
 
     @property
     def text(self) -> str:
@@ -73,7 +75,7 @@ _TEXT = {
     Reason.BRANCH: "a branch jumps between the bytes to replace",
     Reason.POINTER: "a symbol or a pointer names an address between the bytes to replace",
     Reason.INDIRECT_JUMP: "a computed jump in the function may reach the bytes to replace",
-    Reason.COLD: "not entered by a call: part of another function",
+    Reason.COLD: "a part of another function",  # of older files: such are traced by now
     Reason.RESTORER: "returns from signals: the kernel and unwinders know its bytes",
     Reason.START: "the entry point of the file: nobody calls it",
     Reason.PLT: "a linkage stub, not a function",
@@ -91,6 +93,8 @@ _TEXT = {
     Reason.UNLOADED: "its module is no longer loaded",
     Reason.NOT_ANALYSED: "nobody has asked for this module yet",
     Reason.SHARED: "a shared mapping: its file, and all who map it, would be changed",
+    Reason.FAR: "what the bytes to replace refer to, or the code itself, spans more than 2 GiB",
+    Reason.GO: "Go code: its runtime enters functions behind their start, and counts stack bytes",
     Reason.FOREIGN: "memory differs from the file: another tool changed it",
 }
 
@@ -100,7 +104,8 @@ _TEXT = {
 # padding, else how many bytes of instructions are moved for it, the first of them five bytes before
 # it. filler: what stands there, in the padding or from the first instruction of the carrier.
 # reason: Reason. original: the first 16 bytes at patch, zeros past the end of the segment.
-# size: bytes of the function.
+# size: bytes of the function. part: it is no function but a part of one, like f.cold: jumps and
+# landing pads enter it, in the middle of a call.
 SITE_DTYPE = np.dtype(
     [
         ("entry", "<u8"),
@@ -113,6 +118,7 @@ SITE_DTYPE = np.dtype(
         ("hole", "<u8"),
         ("filler", "V16"),
         ("carrier", "u1"),
+        ("part", "?"),
     ]
 )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.sites.pad import entries
 from fentry.sites.site import PATCH_SIZE, SHORT_SIZE, ModuleSites, SiteKind
 
 
@@ -18,10 +19,10 @@ class SiteTable:
 
     `patch` is where five bytes can be replaced, `window` how many bytes whole instructions cover
     there, `original` uint8[n, 16] the bytes of the file, `module` an index into what the table
-    was made of, `kind`, `reason` and `carrier` as in sites.site. `hole` is where a SHORT site has
-    its long jump, 0 for others, `filler` uint8[n, 16] what the file has there, or from the first
-    instruction of its carrier. `from_memory`: the module was read from the target's memory, not
-    from a file.
+    was made of, `kind`, `reason`, `carrier` and `part` as in sites.site. `hole` is where a SHORT
+    site has its long jump, 0 for others, `filler` uint8[n, 16] what the file has there, or from the
+    first instruction of its carrier. `from_memory`: the module was read from the target's memory,
+    not from a file.
     """
 
     ip: NDArray[np.uint64]
@@ -34,6 +35,7 @@ class SiteTable:
     hole: NDArray[np.uint64]
     filler: NDArray[np.uint8]
     carrier: NDArray[np.uint8]
+    part: NDArray[np.bool_]
     from_memory: NDArray[np.bool_]
 
     @classmethod
@@ -44,7 +46,7 @@ class SiteTable:
             rows = found.sites
             columns["ip"].append(rows["entry"] + np.uint64(bias % (1 << 64)))
             columns["patch"].append(rows["patch"] + np.uint64(bias % (1 << 64)))
-            for name in ("window", "kind", "reason", "carrier"):
+            for name in ("window", "kind", "reason", "carrier", "part"):
                 columns[name].append(rows[name])
             for name in ("original", "filler"):
                 kept = np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)
@@ -67,6 +69,7 @@ class SiteTable:
                 np.empty((0, 16), np.uint8),
                 few,
                 np.empty(0, np.bool_),
+                np.empty(0, np.bool_),
             )
         joined = {name: np.concatenate(pieces) for name, pieces in columns.items()}
         order = np.argsort(joined["ip"], kind="stable")
@@ -86,6 +89,10 @@ class SiteTable:
     def poke_bytes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many bytes of text are replaced at each row: int64[n]."""
         return np.where(self.kind[rows] == SiteKind.SHORT, SHORT_SIZE, PATCH_SIZE)
+
+    def pad_entries(self, rows: NDArray[np.int64], pad: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Where each row's jump leads if its pad lies at `pad`: uint64[n]."""
+        return entries(pad, self.part[rows])
 
     def carrier_starts(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Where the instructions begin that are moved for the long jump of each row: uint64[n]."""

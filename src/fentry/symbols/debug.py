@@ -15,14 +15,14 @@ import zlib
 from collections.abc import Iterator
 
 from fentry.errors import BadInput
-from fentry.symbols.elf import ElfImage, SymbolArray
+from fentry.symbols.elf_file import ElfFile, SymbolArray
 
 DEBUG_FOLDER = "/usr/lib/debug"
 _LARGEST_BYTES = 1 << 30
 _NOTE = ".note.gnu.build-id"
 
 
-def find_symbols(image: ElfImage, path: str, root: str = "") -> list[SymbolArray]:
+def find_symbols(image: ElfFile, path: str, root: str = "") -> list[SymbolArray]:
     """The symbol tables of a file without .symtab, from the first place that has one.
 
     `path` is where the file lies below `root`, the root directory of who maps it ("" for ours);
@@ -47,28 +47,28 @@ def find_symbols(image: ElfImage, path: str, root: str = "") -> list[SymbolArray
     return _compressed(image)
 
 
-def _by_build_id(image: ElfImage, root: str) -> Iterator[str]:
+def _by_build_id(image: ElfFile, root: str) -> Iterator[str]:
     build_id = image.build_id
     if len(build_id) > 2:
         for below in dict.fromkeys((root, "")):
             yield f"{below}{DEBUG_FOLDER}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
 
 
-def _opened(name: str) -> ElfImage | None:
+def _opened(name: str) -> ElfFile | None:
     try:
-        return ElfImage.open(name) if os.path.isfile(name) else None
+        return ElfFile.open(name) if os.path.isfile(name) else None
     except (OSError, BadInput):
         return None
 
 
-def _section(image: ElfImage, name: str) -> bytes:
+def _section(image: ElfFile, name: str) -> bytes:
     for section in image.sections:
         if section.name == name and section.size <= _LARGEST_BYTES:
             return bytes(image.at(section.offset, section.size, f"section {name}"))
     return b""
 
 
-def _build_id_of(image: ElfImage) -> str:
+def _build_id_of(image: ElfFile) -> str:
     # From its section: the segments of a debug file have no bytes.
     note = _section(image, _NOTE)
     return (
@@ -76,7 +76,7 @@ def _build_id_of(image: ElfImage) -> str:
     )
 
 
-def _link_of(image: ElfImage) -> tuple[str, int]:
+def _link_of(image: ElfFile) -> tuple[str, int]:
     # .gnu_debuglink: a name, zeros up to a multiple of four bytes, the CRC-32 of the file.
     raw = _section(image, ".gnu_debuglink")
     name = raw.partition(b"\0")[0]
@@ -86,12 +86,12 @@ def _link_of(image: ElfImage) -> tuple[str, int]:
     return os.fsdecode(name), int.from_bytes(raw[place : place + 4], "little")
 
 
-def _compressed(image: ElfImage) -> list[SymbolArray]:
+def _compressed(image: ElfFile) -> list[SymbolArray]:
     raw = _section(image, ".gnu_debugdata")
     if not raw:
         return []
     try:
         data = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(raw, _LARGEST_BYTES)
-        return ElfImage(data, name=f"{image.name} (.gnu_debugdata)").static_symbols
+        return ElfFile(data, name=f"{image.name} (.gnu_debugdata)").static_symbols
     except (lzma.LZMAError, BadInput):
         return []

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from fentry.symbols.elf import ElfImage
+from fentry.symbols.elf_file import ElfFile
 
 # start and size: vaddr, bytes. signal: the frame of a signal's return ('S' augmentation).
 # inside: at its first instruction registers are already saved or the stack has already moved,
 # so it is not entered by a call: the .cold part of a function. catches: it may have landing pads
-# ('L' augmentation), which the unwinder enters.
+# ('L' augmentation), which the unwinder enters. lsda: vaddr of the table that says which, 0 for
+# none, NO_LSDA where that cannot be told.
 FRAME_DTYPE = np.dtype(
-    [("start", "<u8"), ("size", "<u8"), ("signal", "?"), ("inside", "?"), ("catches", "?")]
+    [
+        ("start", "<u8"),
+        ("size", "<u8"),
+        ("signal", "?"),
+        ("inside", "?"),
+        ("catches", "?"),
+        ("lsda", "<u8"),
+    ]
 )
+NO_LSDA = 2**64 - 1
 
 _PT_GNU_EH_FRAME = 0x6474E550
 _DATAREL_SDATA4 = 0x3B
@@ -42,9 +49,10 @@ class _Cie:
     signal: bool
     has_size: bool
     catches: bool
+    lsda_encoding: int = 0
 
 
-def frame_ranges(image: ElfImage) -> NDArray[np.void]:
+def frame_ranges(image: ElfFile) -> NDArray[np.void]:
     """Every range of .eh_frame, FRAME_DTYPE[n] sorted by start; empty if there is none.
 
     Raises BadInput where the table contradicts itself.
@@ -63,7 +71,7 @@ def frame_ranges(image: ElfImage) -> NDArray[np.void]:
     return _walk(image, section.vaddr, section.size) if section else np.zeros(0, FRAME_DTYPE)
 
 
-def _from_search_table(image: ElfImage, header: int, count: int) -> NDArray[np.void]:
+def _from_search_table(image: ElfFile, header: int, count: int) -> NDArray[np.void]:
     """All FDEs that the binary search table of .eh_frame_hdr lists, without a loop over them."""
     table = image.tail(header + 12)[: count * 8]
     if len(table) < count * 8:
@@ -81,7 +89,7 @@ def _from_search_table(image: ElfImage, header: int, count: int) -> NDArray[np.v
     return _describe(image, entries[:, 1], entries[:, 1] + 4 - back)
 
 
-def _walk(image: ElfImage, frame: int, size: int | None = None) -> NDArray[np.void]:
+def _walk(image: ElfFile, frame: int, size: int | None = None) -> NDArray[np.void]:
     """All FDEs found by following the records of .eh_frame from its first; `size`: its bytes, where
     they are known (only crtend.o ends it with zeros)."""
     data = image.tail(frame)[:size].tobytes()
@@ -100,9 +108,7 @@ def _walk(image: ElfImage, frame: int, size: int | None = None) -> NDArray[np.vo
     return _describe(image, np.array(fdes, np.int64), np.array(cies, np.int64))
 
 
-def _describe(
-    image: ElfImage, fdes: NDArray[np.int64], cies: NDArray[np.int64]
-) -> NDArray[np.void]:
+def _describe(image: ElfFile, fdes: NDArray[np.int64], cies: NDArray[np.int64]) -> NDArray[np.void]:
     """The ranges of FDEs at addresses `fdes` whose CIEs are at `cies`."""
     parts = [
         _describe_alike(image, fdes[cies == cie], _parse_cie(image, int(cie)))
@@ -115,7 +121,7 @@ def _describe(
     return found[np.argsort(found["start"], kind="stable")]
 
 
-def _describe_alike(image: ElfImage, fdes: NDArray[np.int64], cie: _Cie) -> NDArray[np.void]:
+def _describe_alike(image: ElfFile, fdes: NDArray[np.int64], cie: _Cie) -> NDArray[np.void]:
     width = _WIDTHS.get(cie.encoding & 0x0F)
     if width is None or cie.encoding & _INDIRECT or cie.encoding & 0x70 not in (0, _PCREL):
         raise image.damaged(".eh_frame", int(fdes[0]), f"pointer encoding 0x{cie.encoding:x}")
@@ -135,8 +141,29 @@ def _describe_alike(image: ElfImage, fdes: NDArray[np.int64], cie: _Cie) -> NDAr
     found["signal"] = cie.signal
     found["catches"] = cie.catches
     found["inside"] = _starts_inside(data, at, body, cie.has_size)
+    if cie.catches:
+        found["lsda"] = _lsdas(data, lowest, at + body, cie.lsda_encoding)
     top = max(s.vaddr + s.memory_size for s in image.loads)
     return found[(start >= 0) & (start < top) & (found["size"] < top)]
+
+
+def _lsdas(
+    data: NDArray[np.uint8], low: int, at: NDArray[np.int64], encoding: int
+) -> NDArray[np.uint64]:
+    """The first word of the augmentation data of FDEs, which begins at data[at]: uint64[n].
+
+    `data` lies at vaddr `low`. 0 stands for none, whatever the word is relative to.
+    """
+    width = _WIDTHS.get(encoding & 0x0F)
+    plain = encoding & _INDIRECT == 0 and encoding & 0x70 in (0, _PCREL)
+    if width is None or not plain or int(at.max()) + 1 + width > len(data):
+        return np.full(len(at), NO_LSDA, np.uint64)
+    signed = "i" if encoding & _SIGNED else "u"
+    words = _gather(data, at + 1, f"<{signed}{width}").astype(np.int64)
+    base = at + 1 + low if encoding & _PCREL else np.zeros(len(at), np.int64)
+    found = np.where(words != 0, words + base, 0).astype(np.uint64)
+    found[data[at] < width] = 0  # an FDE without augmentation data
+    return found
 
 
 def _starts_inside(
@@ -157,7 +184,7 @@ def _starts_inside(
     return result
 
 
-def _parse_cie(image: ElfImage, vaddr: int) -> _Cie:
+def _parse_cie(image: ElfFile, vaddr: int) -> _Cie:
     raw = image.read(vaddr, 64)
     end = raw.find(b"\0", 9)
     if len(raw) < 16 or raw[4:8] != bytes(4) or end < 0:
@@ -168,7 +195,7 @@ def _parse_cie(image: ElfImage, vaddr: int) -> _Cie:
     position = _skip_leb(raw, _skip_leb(raw, end + 1))  # code and data alignment
     position = _skip_leb(raw, position) if version != 1 else position + 1  # return register
     position = _skip_leb(raw, position)  # size of the augmentation
-    encoding = 0
+    encoding = lsda_encoding = 0
     for letter in augmentation[1:]:
         if position >= len(raw):
             raise image.damaged(".eh_frame", vaddr, "augmentation does not end")
@@ -178,8 +205,9 @@ def _parse_cie(image: ElfImage, vaddr: int) -> _Cie:
         elif letter == "P":
             position += 1 + _WIDTHS.get(raw[position] & 0x0F, 8)
         elif letter == "L":
+            lsda_encoding = raw[position]
             position += 1
-    return _Cie(encoding, "S" in augmentation, True, "L" in augmentation)
+    return _Cie(encoding, "S" in augmentation, True, "L" in augmentation, lsda_encoding)
 
 
 def _skip_leb(raw: bytes, position: int) -> int:

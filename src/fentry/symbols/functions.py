@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from fentry.symbols.elf import ElfImage
+from fentry.symbols.elf_file import SYMBOL_DTYPE, ElfFile
 
 
 class FunctionKind(IntEnum):
@@ -136,8 +134,11 @@ class Functions:
         return self.rows["vaddr"].tolist(), self.ends.tolist(), reach.tolist()
 
 
-def function_table(image: ElfImage) -> Functions:
-    """All functions of an image; raises BadInput where its tables are damaged."""
+def function_table(image: ElfFile, frames: NDArray[np.void]) -> Functions:
+    """All functions of an image with these `frames`, frames.FRAME_DTYPE[n].
+
+    Raises BadInput where its tables are damaged.
+    """
     symbols, tables, strings = _code_symbols(image)
     kind = symbols["info"] & 15
     is_function = (kind == _STT_FUNC) | (kind == _STT_GNU_IFUNC)
@@ -145,7 +146,7 @@ def function_table(image: ElfImage) -> Functions:
     rows, aliases = _one_row_an_address(symbols[is_function], tables[is_function], strings)
     others = symbols[~is_function & (kind == _STT_NOTYPE)]
     rows, aliases = _add_frames(
-        image, rows, aliases, others, tables[~is_function & (kind == _STT_NOTYPE)]
+        image, frames, rows, aliases, others, tables[~is_function & (kind == _STT_NOTYPE)]
     )
     _fill_sizes(image, rows, others["value"])
     labels = np.setdiff1d(others["value"], rows["vaddr"])
@@ -181,10 +182,8 @@ def _names_of(rows: NDArray[np.void], strings: list[bytes]) -> list[str]:
     return names
 
 
-def _code_symbols(image: ElfImage) -> tuple[NDArray[np.void], NDArray[np.uint8], list[bytes]]:
+def _code_symbols(image: ElfFile) -> tuple[NDArray[np.void], NDArray[np.uint8], list[bytes]]:
     """Defined symbols inside executable segments, with the number of their string table."""
-    from fentry.symbols.elf import SYMBOL_DTYPE  # the type of what image.symbol_arrays holds
-
     kept = [np.zeros(0, SYMBOL_DTYPE)]
     tables = [np.zeros(0, np.uint8)]
     strings = []
@@ -200,7 +199,7 @@ def _code_symbols(image: ElfImage) -> tuple[NDArray[np.void], NDArray[np.uint8],
 
 
 def _repeated(
-    image: ElfImage,
+    image: ElfFile,
     symbols: NDArray[np.void],
     tables: NDArray[np.uint8],
     is_function: NDArray[np.bool_],
@@ -224,7 +223,7 @@ def _repeated(
     return repeated
 
 
-def _in_code(image: ElfImage, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _in_code(image: ElfFile, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
     inside = np.zeros(len(vaddr), bool)
     for segment in image.executable:
         inside |= (vaddr >= segment.vaddr) & (vaddr < segment.vaddr + segment.file_size)
@@ -292,14 +291,14 @@ def _by_preference(
 
 
 def _add_frames(
-    image: ElfImage,
+    image: ElfFile,
+    frames: NDArray[np.void],
     rows: NDArray[np.void],
     aliases: dict[int, list[str]],
     others: NDArray[np.void],
     other_tables: NDArray[np.uint8],
 ) -> tuple[NDArray[np.void], dict[int, list[str]]]:
     """Adds the ranges of .eh_frame that start outside of every symbol's range."""
-    frames = image.frames
     frames = frames[_in_code(image, frames["start"])]
     if not len(frames):
         return rows, aliases
@@ -347,7 +346,7 @@ def _covered(rows: NDArray[np.void], vaddr: NDArray[np.uint64]) -> NDArray[np.bo
     return result
 
 
-def _in_plt(image: ElfImage, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _in_plt(image: ElfFile, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
     inside = np.zeros(len(vaddr), bool)
     for section in image.sections:
         if section.name.startswith((".plt", ".iplt")):
@@ -355,7 +354,7 @@ def _in_plt(image: ElfImage, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return inside
 
 
-def _fill_sizes(image: ElfImage, rows: NDArray[np.void], labels: NDArray[np.uint64]) -> None:
+def _fill_sizes(image: ElfFile, rows: NDArray[np.void], labels: NDArray[np.uint64]) -> None:
     """Ends rows without a size at the next symbol, or where their section or segment ends."""
     unknown = np.flatnonzero(~rows["size_known"])
     if not len(unknown):
@@ -366,7 +365,7 @@ def _fill_sizes(image: ElfImage, rows: NDArray[np.void], labels: NDArray[np.uint
     rows["size"][unknown] = np.where(bounds[after] > start, bounds[after] - start, 0)
 
 
-def _code_ends(image: ElfImage) -> NDArray[np.uint64]:
+def _code_ends(image: ElfFile) -> NDArray[np.uint64]:
     ends: Iterable[int] = (segment.vaddr + segment.file_size for segment in image.executable)
     sections = (s.vaddr + s.size for s in image.sections if s.flags & 4 and s.vaddr)
     return np.array([*ends, *sections], np.uint64)

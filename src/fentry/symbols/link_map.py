@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from fentry.symbols.elf import PT_DYNAMIC, ElfImage
+from fentry.symbols.elf_file import PT_DYNAMIC, ElfFile
 from fentry.symbols.module import Module, Read
 
 _DT_DEBUG = 21
@@ -30,6 +30,7 @@ class LinkMap:
     def __init__(self, modules: Sequence[Module], read: Read) -> None:
         self._read = read
         self._pointer = _debug_pointer(modules, read)
+        self._pieces: list[tuple[int, bytes]] = []
         self._seen = self._chain()
 
     def has_changed(self) -> bool:
@@ -38,11 +39,17 @@ class LinkMap:
         found = self._chain()
         return found is not None and found != self._seen
 
+    def pieces(self) -> list[tuple[int, bytes]] | None:
+        """Of what memory, (address, bytes) each, has_changed() says False as long as all of that
+        is the same; None if it does not say so now."""
+        return self._pieces if not self.has_changed() and all(p for _, p in self._pieces) else None
+
     def _chain(self) -> Chain | None:
         """(node, l_addr, l_ld, name) of all nodes; None where the list is not to be understood
         now. What is loaded in the place of another may have all but the name in common with it."""
-        raw = self._read(self._pointer, 8) if self._pointer else b""
-        head = self._read(int.from_bytes(raw, "little"), _R_DEBUG.size) if any(raw) else b""
+        self._pieces = []
+        raw = self._look(self._pointer, 8) if self._pointer else b""
+        head = self._look(int.from_bytes(raw, "little"), _R_DEBUG.size) if any(raw) else b""
         if len(head) < _R_DEBUG.size:
             return None
         _, node, _, state, _ = _R_DEBUG.unpack(head)
@@ -50,14 +57,25 @@ class LinkMap:
             return None
         found: list[tuple[int, int, int, bytes]] = []
         while node and len(found) < _MOST_NODES:
-            raw = self._read(node, _LINK_MAP.size)
+            raw = self._look(node, _LINK_MAP.size)
             if len(raw) < _LINK_MAP.size:
                 return None
             address, name, dynamic, following, _ = _LINK_MAP.unpack(raw)
-            text = self._read(name, _NAME_BYTES).partition(b"\0")[0] if name else b""
+            text = self._text(name) if name else b""
             found.append((node, address, dynamic, text))
             node = following
         return tuple(found)
+
+    def _text(self, address: int) -> bytes:
+        raw = self._read(address, _NAME_BYTES)
+        text = raw.partition(b"\0")[0]
+        self._pieces.append((address, raw[: len(text) + 1]))
+        return text
+
+    def _look(self, address: int, count: int) -> bytes:
+        raw = self._read(address, count)
+        self._pieces.append((address, raw if len(raw) == count else b""))
+        return raw
 
 
 def _debug_pointer(modules: Sequence[Module], read: Read) -> int:
@@ -70,7 +88,7 @@ def _debug_pointer(modules: Sequence[Module], read: Read) -> int:
     return 0
 
 
-def _entry(image: ElfImage, tag: int, bias: int, read: Read) -> int:
+def _entry(image: ElfFile, tag: int, bias: int, read: Read) -> int:
     for segment in image.segments:
         if segment.type == PT_DYNAMIC:
             raw = read(segment.vaddr + bias, segment.memory_size)

@@ -16,7 +16,8 @@ from fentry.errors import BadInput
 from fentry.process.maps import Mapping
 from fentry.process.proc import living
 from fentry.symbols.debug import find_symbols
-from fentry.symbols.elf import PF_X, PT_LOAD, PT_NOTE, ElfImage, Segment
+from fentry.symbols.elf import ElfImage
+from fentry.symbols.elf_file import PF_X, PT_LOAD, PT_NOTE, Segment
 from fentry.symbols.kept_tables import fill
 
 Read = Callable[[int, int], bytes]
@@ -53,6 +54,12 @@ class Module:
         """Whether both have addresses in common."""
         (low, high), (other_low, other_high) = self.span, other.span
         return low < other_high and other_low < high
+
+    @property
+    def near(self) -> tuple[int, int]:
+        """What memory for its trampolines has to be within reach of (target addresses)."""
+        low, high = self.image.near
+        return low + self.bias, high + self.bias
 
     @property
     def span(self) -> tuple[int, int]:
@@ -113,8 +120,10 @@ def _modules_of(pid: int, parts: list[Mapping], made: list[Mapping], read: Read)
     # One file may be mapped as a module more than once, and also as mere data: each mapping is
     # tried as the first of a module, and is one if all code then lies where the headers say.
     image = _from_file(pid, parts[0])
-    modules = []
+    modules: list[Module] = []
     for first in parts:
+        if any(low <= first.start < high for low, high in (m.span for m in modules)):
+            continue  # JIT code may lie where the code of this one would be
         try:
             modules += _module(first, parts, made, image, read)
         except BadInput:
@@ -268,7 +277,7 @@ def _vdso(mapping: Mapping, read: Read) -> list[Module]:
         Module(
             "[vdso]",
             "[vdso]",
-            "[vdso]",
+            "vdso",
             mapping.start,
             bias,
             mapping.start,

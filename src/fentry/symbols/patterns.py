@@ -5,8 +5,12 @@ re:EXPR      functions in whose name the regular expression is found
 MODULE!...   either of the two, in modules whose name matches the glob MODULE
 0xADDRESS    the function that begins there
 NUMBER       the function with this index, from 1, among those that can be traced
+part:WORD    parts of functions: of names that WORD matches, with or without their `.cold`
 !WORD        takes what WORD matches away from what the words before it chose; as the first
              word, from all functions
+
+Parts (`f.cold`) are entered by jumps in the middle of a call: GLOB and EXPR mean none of them.
+Their whole names do, as `fentry list` prints them, and addresses, numbers, and what takes away.
 """
 
 from __future__ import annotations
@@ -23,17 +27,22 @@ from numpy.typing import NDArray
 from fentry.errors import BadInput
 
 REGEX = "re:"
+PART = "part:"
+COLD = re.compile(r"\.cold(?=\.|$)")
+"""What compilers call parts: f.cold, f.cold.1; not main.coldStart of other languages."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One word. `module` is a glob or None; `removes` says whether it began with "!"."""
+    """One word. `module` is a glob or None; `removes` says whether it began with "!", `part`
+    whether "part:" came then."""
 
     text: str
     removes: bool
     module: str | None
     name: str
     is_regex: bool
+    part: bool = False
 
     @cached_property
     def expression(self) -> re.Pattern[str]:
@@ -56,7 +65,7 @@ class Pattern:
         return int(self.name) if self._is(r"[0-9]{1,9}") else None
 
     def _is(self, form: str) -> bool:
-        plain = self.module is None and not self.is_regex
+        plain = self.module is None and not self.is_regex and not self.part
         return plain and re.fullmatch(form, self.name) is not None
 
 
@@ -64,6 +73,8 @@ def parse(text: str) -> Pattern:
     """The pattern of a word. Raises BadInput, with a caret below the fault, if it is malformed."""
     removes = text.startswith("!")
     word = text[1:] if removes else text
+    part = word.startswith(PART)
+    word = word.removeprefix(PART)
     module, mark, name = word.rpartition("!")
     regex = re.fullmatch(r"(?:([^!]*)!)?re:(.*)", word, re.DOTALL)
     if regex:
@@ -74,19 +85,24 @@ def parse(text: str) -> Pattern:
     if fault is not None:
         place, cause = fault
         raise BadInput(
-            f"malformed pattern\n    {text}\n    {' ' * (place + removes)}^",
+            f"malformed pattern\n    {text}\n    {' ' * (place + len(text) - len(word))}^",
             cause=cause,
             remedy="GLOB, MODULE!GLOB, like 'libc!mem*', or re:EXPRESSION",
         )
-    return Pattern(text, removes, module if mark else None, name, regex is not None)
+    return Pattern(text, removes, module if mark else None, name, regex is not None, part)
 
 
 def choose(
-    words: Sequence[str], count: int, match: Callable[[Pattern], NDArray[np.bool_]]
+    words: Sequence[str],
+    count: int,
+    match: Callable[[Pattern], NDArray[np.bool_]],
+    *,
+    from_all: bool = True,
 ) -> NDArray[np.bool_]:
     """Which of `count` functions the words choose, in their order; no words choose all: bool[n].
 
-    `match` says which functions a pattern means, whether it removes them or not.
+    `match` says which functions a pattern means, whether it removes them or not. Unless `from_all`,
+    a first word that removes begins with none.
     """
     chosen = np.zeros(count, np.bool_)
     for number, word in enumerate(words or ("*",)):
@@ -97,7 +113,7 @@ def choose(
         elif number:
             chosen = chosen & ~found
         else:
-            chosen = ~found
+            chosen = ~found & from_all
     return chosen
 
 

@@ -7,15 +7,11 @@ complete for it; in a fixed one any word of its data may be a pointer. Layouts: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
+from fentry.symbols.elf_file import ElfFile
 from fentry.symbols.functions import symbol_names
-
-if TYPE_CHECKING:
-    from fentry.symbols.elf import ElfImage
 
 RELA_DTYPE = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 
@@ -30,7 +26,7 @@ _PF_X = 1
 RSEQ_SIGNATURE = (0x53053053).to_bytes(4, "little")
 
 
-def code_pointers(image: ElfImage) -> NDArray[np.uint64]:
+def code_pointers(image: ElfFile) -> NDArray[np.uint64]:
     """Every address of code that something outside the code names, uint64[n] sorted, once each.
 
     From the addends of R_X86_64_RELATIVE, _64 and _IRELATIVE, RELR, the entry point, DT_INIT
@@ -49,16 +45,16 @@ def code_pointers(image: ElfImage) -> NDArray[np.uint64]:
     return np.unique(every[inside])
 
 
-def restartable_sequences(image: ElfImage) -> list[range]:
+def restartable_sequences(image: ElfFile, pointers: NDArray[np.uint64]) -> list[range]:
     """The addresses of each restartable sequence of the program: rseq(2).
 
-    Known by their descriptors: struct rseq_cs {u32 version, flags; u64 start_ip,
-    post_commit_offset, abort_ip} (include/uapi/linux/rseq.h), whose abort handler has the
-    signature in front of it.
+    `pointers` are those of code_pointers(). Known by their descriptors: struct rseq_cs {u32
+    version, flags; u64 start_ip, post_commit_offset, abort_ip} (include/uapi/linux/rseq.h), whose
+    abort handler has the signature in front of it.
     """
     aborts = {
         pointer
-        for pointer in image.code_pointers.tolist()
+        for pointer in pointers.tolist()
         if image.read(pointer - len(RSEQ_SIGNATURE), len(RSEQ_SIGNATURE)) == RSEQ_SIGNATURE
     }
     if not aborts:
@@ -72,7 +68,7 @@ def restartable_sequences(image: ElfImage) -> list[range]:
     return found
 
 
-def _pointers_by_place(image: ElfImage) -> dict[int, int]:
+def _pointers_by_place(image: ElfFile) -> dict[int, int]:
     """Every word of data that is or becomes an absolute address: vaddr -> value."""
     rela, relr = _tables(image)
     pairs: list[tuple[int, int]] = []
@@ -90,7 +86,7 @@ def _pointers_by_place(image: ElfImage) -> dict[int, int]:
     return dict(pairs)
 
 
-def irelative_slots(image: ElfImage) -> list[tuple[int, int]]:
+def irelative_slots(image: ElfFile) -> list[tuple[int, int]]:
     """(vaddr of the slot, vaddr of the resolver) of each R_X86_64_IRELATIVE."""
     found = []
     for table in _tables(image)[0]:
@@ -99,7 +95,7 @@ def irelative_slots(image: ElfImage) -> list[tuple[int, int]]:
     return found
 
 
-def symbol_slots(image: ElfImage) -> list[tuple[int, str]]:
+def symbol_slots(image: ElfFile) -> list[tuple[int, str]]:
     """(vaddr, symbol) of each word that gets the address of a symbol itself."""
     if not image.symbol_arrays:
         return []
@@ -113,7 +109,7 @@ def symbol_slots(image: ElfImage) -> list[tuple[int, str]]:
     return found
 
 
-def _tables(image: ElfImage) -> tuple[list[NDArray[np.void]], list[NDArray[np.uint64]]]:
+def _tables(image: ElfFile) -> tuple[list[NDArray[np.void]], list[NDArray[np.uint64]]]:
     """The relocation tables that are applied at run time: from sections, else PT_DYNAMIC."""
     rela: list[NDArray[np.void]] = []
     relr: list[NDArray[np.uint64]] = []
@@ -134,13 +130,13 @@ def _tables(image: ElfImage) -> tuple[list[NDArray[np.void]], list[NDArray[np.ui
     return rela, relr
 
 
-def _dynamic_bytes(image: ElfImage, table: int, size: int, width: int) -> NDArray[np.uint8]:
+def _dynamic_bytes(image: ElfFile, table: int, size: int, width: int) -> NDArray[np.uint8]:
     start = image.dynamic_vaddr(table)
     data = image.tail(start)[: image.dynamic.get(size, 0)] if start else np.zeros(0, np.uint8)
     return np.ascontiguousarray(data[: len(data) // width * width])
 
 
-def _addends(image: ElfImage, rela: NDArray[np.void]) -> NDArray[np.uint64]:
+def _addends(image: ElfFile, rela: NDArray[np.void]) -> NDArray[np.uint64]:
     kind = rela["type"]
     plain = rela["addend"][(kind == _R_RELATIVE) | (kind == _R_IRELATIVE)].astype(np.uint64)
     named = rela[kind == _R_64]
@@ -167,7 +163,7 @@ def _relr_places(entries: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.array(places, np.uint64)
 
 
-def _words_at(image: ElfImage, places: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _words_at(image: ElfFile, places: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The 8-byte words at addresses; in memory they have been relocated, which is taken back."""
     found = [np.zeros(0, np.uint64)]
     for segment in image.loads:
@@ -180,7 +176,7 @@ def _words_at(image: ElfImage, places: NDArray[np.uint64]) -> NDArray[np.uint64]
     return np.concatenate(found) - np.uint64(image.memory_bias or 0)
 
 
-def _data_words(image: ElfImage) -> list[NDArray[np.uint64]]:
+def _data_words(image: ElfFile) -> list[NDArray[np.uint64]]:
     words = []
     for segment in image.loads:
         if not segment.flags & _PF_X:

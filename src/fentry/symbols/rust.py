@@ -27,7 +27,10 @@ class _Malformed(ValueError):
 
 
 def demangle_rust(name: str) -> str | None:
-    """The name in the source, or None where it is not a mangled Rust name."""
+    """The name in the source, or None where it is not a mangled Rust name, or would be longer than
+    real ones are."""
+    if len(name) > _LONGEST:
+        return None
     legacy = _LEGACY.fullmatch(name)
     if legacy:
         return _of_legacy(legacy[1])
@@ -36,7 +39,7 @@ def demangle_rust(name: str) -> str | None:
     symbol, dot, suffix = name[2:].partition(".")
     try:
         path = _Reader(symbol).path(in_value=True)
-    except (_Malformed, IndexError):
+    except (ValueError, IndexError):  # malformed; or a number of thousands of digits
         return None
     return path if not dot or suffix.startswith("llvm.") else f"{path}.{suffix}"
 
@@ -44,7 +47,7 @@ def demangle_rust(name: str) -> str | None:
 def _of_legacy(text: str) -> str | None:
     parts, i = [], 0
     while i < len(text):
-        length = re.compile(r"[0-9]+").match(text, i)
+        length = re.compile(r"[0-9]{1,9}").match(text, i)
         if length is None or length.end() + int(length[0]) > len(text):
             return None
         i = length.end() + int(length[0])

@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.symbols.demangle import base_name, demangle
+from fentry.symbols.demangle import base_name, demangle, demangle_all
 from fentry.symbols.functions import NO_TABLE, RESOLVER
 from fentry.symbols.module import Module
-from fentry.symbols.patterns import parse
+from fentry.symbols.patterns import COLD, Pattern, parse
 
 _NEAR_LIMIT = 20_000
 
@@ -44,6 +44,7 @@ class SymbolTable:
         starts = np.concatenate([np.arange(count) for count in counts]) if counts else ips
         self._row = starts.astype(np.int64)[order]
         self._matched: dict[str, NDArray[np.uint64]] = {}
+        self._matched_parts: dict[str, NDArray[np.uint64]] = {}
 
     def __len__(self) -> int:
         return len(self._ip)
@@ -56,6 +57,13 @@ class SymbolTable:
         module = self.modules[int(self._module[i])]
         name = self.name_of(module, int(self._row[i]))
         return demangle(name), ip - int(self._ip[i]), module
+
+    def names_at(self, ips: NDArray[np.uint64]) -> list[str]:
+        """The names of the functions that begin at `ips`, as resolve() gives them."""
+        places = np.searchsorted(self._ip, ips)
+        pairs = zip(self._module[places].tolist(), self._row[places].tolist(), strict=True)
+        names = (self.name_of(self.modules[module], row) for module, row in pairs)
+        return list(demangle_all(names))
 
     def name_of(self, module: Module, row: int) -> str:
         """The name of a function of a module, mangled: a symbol's rather than an address."""
@@ -94,10 +102,28 @@ class SymbolTable:
             return np.array([word.address] if known else [], np.uint64)
         if word.index is not None:
             return np.empty(0, np.uint64)
+        return self._in_modules(word, lambda module: self._matches(module, word.matches))
+
+    def match_parts(self, pattern: str) -> NDArray[np.uint64]:
+        """The ips that a word of a filter means where there are parts of functions: uint64[n]
+        sorted, as match()."""
+        word = parse(pattern)
+        if (word.removes and not word.part) or word.address is not None:
+            return self.match(pattern)
+        if pattern not in self._matched_parts:
+            found = self._in_modules(word, lambda module: _parts_of(module, word))
+            if word.part:
+                found = np.union1d(found, self.match(pattern))
+            self._matched_parts[pattern] = found
+        return self._matched_parts[pattern]
+
+    def _in_modules(
+        self, word: Pattern, match: Callable[[Module], NDArray[np.uint64]]
+    ) -> NDArray[np.uint64]:
         found = [
-            self._matches(module, word.matches)
+            match(module)
             for module in self.modules
-            if word.module is None or _names(module, word.module)
+            if word.module is None or is_called(module, word.module)
         ]
         found = [ips for ips in found if len(ips)]
         return np.sort(np.concatenate(found)) if found else np.empty(0, np.uint64)
@@ -110,6 +136,13 @@ class SymbolTable:
         resolver = plain + RESOLVER  # of a function that nobody has asked for yet
         return [resolver, *near][:n] if plain and len(self.match(resolver)) else near
 
+    def near_modules(self, wanted: str, n: int = 3) -> list[str]:
+        """At most `n` names of modules that look like the module of a pattern."""
+        plain = re.sub(r"[*?\[\]]", "", wanted)
+        known = {name: module.name for module in self.modules for name in _names(module)}
+        near = difflib.get_close_matches(plain, known, n, 0.6)
+        return list(dict.fromkeys(known[name] for name in near))
+
     @cached_property
     def _known(self) -> list[str]:
         names = {name for module in self.modules for name in module.image.functions.names}
@@ -117,11 +150,7 @@ class SymbolTable:
 
     def _matches(self, module: Module, regex: Callable[[str], bool]) -> NDArray[np.uint64]:
         functions = module.image.functions
-        rows = {
-            row
-            for row, name in enumerate(functions.names)
-            if regex(name) or (name[:2] in ("_Z", "_R") and _matches_demangled(name, regex))
-        }
+        rows = _rows_named(functions.names, regex)
         rows |= {row for row, names in functions.aliases.items() if any(map(regex, names))}
         chosen = np.array(sorted(rows), np.int64)
         ips: NDArray[np.uint64] = functions.rows["vaddr"][chosen] + np.uint64(
@@ -135,12 +164,45 @@ class SymbolTable:
         return np.union1d(ips, np.array(also, np.uint64)) if also else ips
 
 
-def _matches_demangled(name: str, regex: Callable[[str], bool]) -> bool:
-    plain = demangle(name)
+def _parts_of(module: Module, word: Pattern) -> NDArray[np.uint64]:
+    # The ips of what a word means by name: parts as they are printed or, of part:WORD, those of the
+    # functions that it matches.
+    functions = module.image.functions
+    parts = [row for row, name in enumerate(functions.names) if COLD.search(name)]
+    names = [functions.names[row] for row in parts]
+    if word.part:
+        homes = [COLD.split(name)[0] for name in names]
+        rows = [parts[i] for i in sorted(_rows_named(homes, word.matches))]
+    else:
+        rows = [
+            row
+            for row, name in zip(parts, names, strict=True)
+            if name == word.name or (name[:2] in ("_Z", "_R") and demangle(name) == word.name)
+        ]
+    ips: NDArray[np.uint64] = functions.rows["vaddr"][rows] + np.uint64(module.bias % (1 << 64))
+    return ips
+
+
+def _rows_named(names: Sequence[str], regex: Callable[[str], bool]) -> set[int]:
+    # Where a name matches as it is, or as its source has it.
+    rows = {row for row, name in enumerate(names) if regex(name)}
+    mangled = [
+        row for row, name in enumerate(names) if name[:2] in ("_Z", "_R") and row not in rows
+    ]
+    plain = demangle_all(names[row] for row in mangled)
+    return rows | {row for row, name in zip(mangled, plain, strict=True) if _means(name, regex)}
+
+
+def _means(plain: str, regex: Callable[[str], bool]) -> bool:
     return regex(plain) or regex(base_name(plain))
 
 
-def _names(module: Module, wanted: str) -> bool:
-    return any(
-        fnmatch.fnmatchcase(name, wanted) for name in (module.name, module.short, module.path)
-    )
+def is_called(module: Module, wanted: str) -> bool:
+    """Whether a pattern's module means this one: "libc", "libc.so" or "libc.so.6" is the C library,
+    "[vdso]" what it is."""
+    return any(name == wanted or fnmatch.fnmatchcase(name, wanted) for name in _names(module))
+
+
+def _names(module: Module) -> tuple[str, ...]:
+    unversioned = (f"{module.short}.so",) if module.short != module.name else ()
+    return module.name, module.short, module.path, *unversioned

@@ -57,6 +57,8 @@ class Arena:
         for segment in self.segments:
             if segment.bytes - self._used[segment.row] >= count:
                 return 0
+        if any(size >= _slots(count) and free for size, free in self._free.items()):
+            return 0
         return max(SMALLEST_BYTES, -(-count // SMALLEST_BYTES) * SMALLEST_BYTES)
 
     def take(self, count: int) -> int:
@@ -64,6 +66,11 @@ class Arena:
         count = _slots(count)
         if self._free.get(count):
             return self._free[count].pop()
+        if larger := [size for size, free in self._free.items() if size > count and free]:
+            size = min(larger)
+            address = self._free[size].pop()
+            self._free.setdefault(size - count, []).append(address + count)
+            return address
         for segment in self.segments:
             used = self._used[segment.row]
             if segment.bytes - used >= count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fentry.ring.layout import CLOCK_TSC
 from fentry.x86.calls import Vectors
 
 RSEQ_SIGNATURE = 0x53053053  # what glibc registers on x86: sysdeps/unix/sysv/linux/x86/bits/rseq.h
@@ -19,6 +20,7 @@ class Traits:
     `xstate_mask` says which vector and x87 state the kernel has enabled, as XCR0 numbers it (SDM
     Vol. 1, 13.1); 0 where there is no XSAVE. `xstate_bytes` is the area that it takes, `xsavec`
     whether in the compacted format.
+    `one_node`: the number that RDPID reads is that of the CPU, without a NUMA node's above it.
     """
 
     rdpid: bool = True
@@ -28,6 +30,7 @@ class Traits:
     xstate_mask: int = 0
     xstate_bytes: int = 576
     xsavec: bool = False
+    one_node: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,10 @@ class RecordBody:
 
     Addresses are in the target: `lines` of the first CpuLine, `records` of CPU 0's records,
     `room` of the ring's room in the control page: 0 in a forked child, and where nothing is to be
-    recorded.  A CPU's tail lies `tail` bytes behind its line.  `threads` is the table of those
-    threads whose calls are recorded, 0 for all.
+    recorded.  A CPU's tail lies `tail` bytes behind its line, another CPU's line `cpu_bytes`.
+    `threads` is the table of those threads whose calls are recorded, 0 for all.  `overwrites` and
+    `clock` are the ring's; `stray` is the line of the part that all share whose CPU's part cannot
+    be used without a lock prefix.
     """
 
     lines: int
@@ -48,6 +53,9 @@ class RecordBody:
     capacity: int
     record_bytes: int
     threads: int = 0
+    overwrites: bool = False
+    clock: int = CLOCK_TSC
+    stray: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class CallBody:
     calls run, `dropped` of how many the guard has skipped, `ips` of the ip in the registry's first
     site row, which are `stride` bytes apart. `vectors`: what of vector, x87 and MXCSR state is
     saved around it. `redirects`: it may change registers, and ip (SAVE_REGS and IPMODIFY). `guard`
-    is the address of the table of active calls, 0 without a guard.
+    is the address of the table of active calls, 0 without a guard. `threads` as of RecordBody.
     """
 
     function: int
@@ -87,6 +95,15 @@ class CallBody:
     vectors: Vectors = Vectors.NONE
     redirects: bool = False
     guard: int = 0
+    threads: int = 0
 
 
-Body = RecordBody | CountBody | CallBody
+@dataclass(frozen=True, slots=True)
+class DirectBody:
+    """Go on in the user's own code at `target`, with everything as at the entry; the last of a
+    set."""
+
+    target: int
+
+
+Body = RecordBody | CountBody | CallBody | DirectBody

@@ -17,7 +17,24 @@ from fentry.region.layout import (
     THREADS_WORD_OFFSET,
 )
 from fentry.ring import layout as ring
-from fentry.trampolines.body import RSEQ_SIGNATURE, Body, CallBody, CountBody, RecordBody, Traits
+from fentry.trampolines.body import (
+    RSEQ_SIGNATURE,
+    Body,
+    CallBody,
+    CountBody,
+    DirectBody,
+    RecordBody,
+    Traits,
+)
+from fentry.trampolines.caller import (
+    CPU_MASK,
+    RSEQ_CPU_ID,
+    RSEQ_CS,
+    emit_cpu,
+    emit_or_tid,
+    emit_thread_pointer,
+)
+from fentry.trampolines.counter import emit_counter_record, emit_part
 from fentry.x86.asm import Asm
 from fentry.x86.code import Code
 from fentry.x86.contract import Contract, Section
@@ -27,27 +44,18 @@ from fentry.x86.registers import (
     al,
     eax,
     ecx,
-    edi,
     edx,
-    esi,
     fs,
     rax,
     rcx,
-    rdi,
     rdx,
     rip,
     rsi,
 )
 from fentry.x86.verify import verify
 
-CPUNODE_SELECTOR = 0x7B  # GDT_ENTRY_CPUNODE 15, RPL 3: arch/x86/include/asm/segment.h
-CPU_MASK = 0xFFF  # VDSO_CPUNODE_MASK, same file
-
-RSEQ_CPU_ID = 4  # struct rseq, include/uapi/linux/rseq.h
-RSEQ_CS = 8
-
-_SAVED = (rax, rcx, rdx, rsi, rdi)
-_STACK_BYTES = 48  # five registers and the flags
+_SAVED = (rax, rcx, rdx, rsi)
+_STACK_BYTES = 40  # four registers and the flags
 
 ORIGIN = 0x10000  # where code is verified, before it is moved to its place
 
@@ -58,8 +66,8 @@ def build_entry(bodies: Sequence[Body], traits: Traits, origin: int) -> Code:
     """The verified trampoline for `bodies`, in this order, to lie at `origin`.
 
     ON ENTRY  [rsp] = return address of the site's call     [rsp + 8] = parent_ip
-    ON EXIT   every register and flag as on entry
-    STACK     48 bytes
+    ON EXIT   every register and flag as on entry; a DirectBody has been jumped to
+    STACK     40 bytes
 
     Built and verified once for the same bodies; the bytes hold no distance to anything outside.
     """
@@ -71,8 +79,14 @@ def _built(bodies: tuple[Body, ...], traits: Traits) -> Code:
     a = Asm()
     cold: list[Cold] = []
     aborts: list[tuple[str, int]] = []
+    if len(bodies) == 1 and isinstance(bodies[0], DirectBody):
+        emit_end(a, bodies)  # out of reach of the site
+        emit_target(a, bodies)
+        code = a.assemble(ORIGIN)
+        verify(code, Contract(returns=False, cells=cells_of(code)))
+        return code
     # fmt: off
-    saved = _SAVED if any(isinstance(body, RecordBody) for body in bodies) else _SAVED[:3]
+    saved = _SAVED[: max(map(_nr_saved, bodies), default=0)]
     for register in saved:
         a.push(register)
     a.lahf()                                            # ah = SF ZF AF PF CF
@@ -81,28 +95,62 @@ def _built(bodies: tuple[Body, ...], traits: Traits) -> Code:
     for i, body in enumerate(bodies):
         match body:
             case RecordBody():
-                cold.append(emit_record(a, body, traits, i))
+                cold.append(emit_record(a, body, traits, i, aborts))
             case CountBody():
                 cold.append(emit_count(a, body, traits, i, aborts))
             case CallBody():
                 raise ValueError("a C function needs all registers: entry_regs.py")
+            case DirectBody():
+                pass
     a.pop(rax)
     a.add(al, 0x7F)                                     # overflows if OF was 1
     a.sahf()
     for register in reversed(saved):
         a.pop(register)
-    a.ret()
+    emit_end(a, bodies)
     # fmt: on
     for emit in cold:
         emit(a)
     emit_sections(a, aborts)
+    emit_target(a, bodies)
     code = a.assemble(ORIGIN)
-    verify(code, Contract(stack_bytes=_STACK_BYTES, sections=named(len(aborts))))
+    cells = cells_of(code)
+    sections = named(len(aborts))
+    verify(code, Contract(_STACK_BYTES, returns=not cells, cells=cells, sections=sections))
     return code
 
 
+def emit_end(a: Asm, bodies: Sequence[Body]) -> None:
+    """Return, or go on in the direct trampoline that is the last of the bodies."""
+    if isinstance(bodies[-1], DirectBody):
+        a.jmp(qword[rip("direct")])
+    else:
+        a.ret()
+
+
+def emit_target(a: Asm, bodies: Sequence[Body]) -> None:
+    """Behind all code: where a direct trampoline lies, at any distance."""
+    for body in bodies:
+        if isinstance(body, DirectBody):
+            a.align(8)
+            a.label("direct", depth=0)
+            a.quad(body.target)
+
+
+def cells_of(code: Code) -> dict[int, int]:
+    """What the code jumps through, for its contract."""
+    return {code.labels["direct"]: 0} if "direct" in code.labels else {}
+
+
+def _nr_saved(body: Body) -> int:
+    # How many of _SAVED it uses.
+    if isinstance(body, RecordBody):
+        return 4 if body.clock == ring.CLOCK_TSC else 3
+    return 3 if isinstance(body, CountBody) and body.threads else 2
+
+
 def named(sections: int) -> tuple[Section, ...]:
-    """The rseq sections of the counting bodies, by their labels."""
+    """The rseq sections of bodies that count, by their labels."""
     return tuple(Section(f"begin{i}", f"end{i}", f"abort{i}") for i in range(sections))
 
 
@@ -128,7 +176,8 @@ def section_offset(code: Code) -> int:
     return code.labels["section0"] - code.origin if "section0" in code.labels else 0
 
 
-def _skip_unwanted(a: Asm, table: int, traits: Traits, done: str) -> None:
+def skip_unwanted(a: Asm, table: int, traits: Traits, done: str) -> None:
+    """Go to `done` unless `table` wants the thread.  Clobbers rax, rcx, rdx and the flags."""
     # COST  7 instructions, 3 loads
     if traits.tid_offset is None:
         raise ValueError("threads cannot be told apart in this target")
@@ -138,7 +187,7 @@ def _skip_unwanted(a: Asm, table: int, traits: Traits, done: str) -> None:
         a.and_(edx, MAX_TIDS - 1)                       # whatever stands there
     else:
         no_block = f"no_block_{done}"
-        _thread_pointer(a, traits)                      # rdx = fs base
+        emit_thread_pointer(a, traits)                      # rdx = fs base
         a.test(rdx, rdx)
         a.je(no_block)                                  # tid 0, which nobody lists
         a.mov(edx, dword[rdx + traits.tid_offset])
@@ -153,17 +202,22 @@ def _skip_unwanted(a: Asm, table: int, traits: Traits, done: str) -> None:
     # fmt: on
 
 
-def emit_record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
-    """The straight part of a record; returns its rare part.  Clobbers rax, rcx, rdx, rsi, rdi."""
-    # COST  37 instructions, 1 locked; the clock read hides the rest
+def emit_record(
+    a: Asm, body: RecordBody, traits: Traits, i: int, aborts: list[tuple[str, int]]
+) -> Cold:
+    """The straight part of a record; returns its rare part.  Clobbers rax, rcx, rdx, rsi."""
+    # COST  33 instructions, 1 locked; the clock read hides the rest
     retry, full, done, no_tls = (f"{name}{i}" for name in ("retry", "full", "recorded", "no_tls"))
     if body.threads:
-        _skip_unwanted(a, body.threads, traits, done)
+        skip_unwanted(a, body.threads, traits, done)
+    if body.clock != ring.CLOCK_TSC:
+        return emit_counter_record(a, body, traits, i, aborts)
+    record = rsi + rcx * 8 + (body.records - body.lines)
     # fmt: off
-    _cpu(a, traits)                                     # edi = cpu
-    a.shl(rdi, 6)                                       # = its line
+    emit_cpu(a, traits, rcx, ecx)
     a.mov(rsi, body.lines)
-    a.add(rsi, rdi)
+    emit_part(a, body)
+    a.add(rsi, rcx)                                     # = the CPU's line
     a.label(retry)
     a.mov(rcx, qword[rsi + ring.HEAD_OFFSET])
     a.rdtsc()                                           # inside the loop: time follows position
@@ -178,35 +232,23 @@ def emit_record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
     a.lea(rcx, qword[rax + 1])
     a.cmpxchg(qword[rsi + ring.HEAD_OFFSET], rcx, lock=True)
     a.jne(retry)
-    a.imul(rdi, rdi, body.cpu_bytes // ring.LINE_BYTES)  # = cpu * cpu_bytes
     a.mov(ecx, eax)
     a.and_(ecx, body.capacity - 1)
     if body.record_bytes == ring.RECORD24.itemsize:
         a.lea(rcx, qword[rcx + rcx * 2])
-        a.shl(rcx, 3)
     else:
-        a.shl(rcx, 4)
-    a.add(rcx, rdi)
-    a.mov(rdi, body.records)
-    a.add(rcx, rdi)                                     # = the record
-    a.mov(qword[rcx + ring.TIME_OFFSET], rdx)
+        a.add(rcx, rcx)                                 # = words before the record
+    a.mov(qword[record + ring.TIME_OFFSET], rdx)
     a.shr(rax, body.capacity.bit_length() - 1)
-    a.shl(eax, ring.TID_BITS)                           # = lap
-    if traits.tid_offset is not None:
-        _thread_pointer(a, traits)                      # rdx = fs base
-        a.test(rdx, rdx)
-        a.je(no_tls)
-        a.mov(edx, dword[rdx + traits.tid_offset])
-        a.and_(edx, ring.TID_MASK)
-        a.or_(eax, edx)
-        a.label(no_tls)
-    a.shl(rax, 32)
-    a.mov(esi, a.entry(0, dword))  # = site key, low half of it
-    a.or_(rax, rsi)
     if body.record_bytes == ring.RECORD24.itemsize:
-        a.mov(rsi, a.entry(8))
-        a.mov(qword[rcx + ring.PARENT_OFFSET], rsi)     # = parent_ip
-    a.mov(qword[rcx + ring.META_OFFSET], rax)           # commit
+        a.mov(rdx, a.entry(8))
+        a.mov(qword[record + ring.PARENT_OFFSET], rdx)  # = parent_ip
+    a.shl(eax, ring.TID_BITS)                           # = lap
+    emit_or_tid(a, traits, eax, rdx, edx, no_tls)
+    a.mov(edx, a.entry(0, dword))                       # = site key, low half of it
+    a.shl(rax, 32)
+    a.or_(rax, rdx)
+    a.mov(qword[record + ring.META_OFFSET], rax)        # commit
     a.label(done)
     # fmt: on
 
@@ -225,17 +267,16 @@ def emit_record(a: Asm, body: RecordBody, traits: Traits, i: int) -> Cold:
 def emit_count(
     a: Asm, body: CountBody, traits: Traits, i: int, aborts: list[tuple[str, int]]
 ) -> Cold:
-    """The straight part of a count; returns its rare part.  Clobbers rax, rcx, rdx."""
-    # COST  15 instructions, none locked: an rseq section makes it exact, and its commit is one
+    """The straight part of a count; returns its rare part.  Clobbers rax, rcx, and rdx where it
+    filters threads."""
+    # COST  14 instructions, none locked: an rseq section makes it exact, and its commit is one
     # instruction, because a vfork child runs it unprotected with its parent's rseq area.
     restart, slow, done = (f"{name}{i}" for name in ("restart", "slow", "counted"))
     counter = rcx + rax * 8 + body.displacement
     depth = a.depth
     if body.threads:
-        _skip_unwanted(a, body.threads, traits, done)
+        skip_unwanted(a, body.threads, traits, done)
     # fmt: off
-    a.mov(rax, a.entry(0))
-    a.mov(eax, dword[rax - INDEX_BEFORE_RETURN])        # = index of the site
     if traits.rseq_offset is None:
         a.jmp(slow)
     else:
@@ -244,16 +285,18 @@ def emit_count(
         a.lea(rcx, qword[rip(f"section{number}")])
         a.mov(qword[fs, area + RSEQ_CS], rcx)           # rdfsbase would cost 5 ns here
         a.label(f"begin{number}")
-        a.movsxd(rcx, dword[fs, area + RSEQ_CPU_ID])    # < 0: not registered
+        a.movsxd(rax, dword[fs, area + RSEQ_CPU_ID])    # < 0: not registered
         if traits.rdpid:
-            a.rdpid(rdx)
-            a.and_(edx, CPU_MASK)
-            a.cmp(edx, ecx)
+            a.rdpid(rcx)
+            if not traits.one_node:
+                a.and_(ecx, CPU_MASK)                   # without the number of the node
+            a.cmp(eax, ecx)
             a.jne(slow)                                 # a vfork child on another CPU
-        a.mov(rdx, body.bases)
-        a.mov(rcx, qword[rdx + rcx * 8])
+        a.mov(rcx, body.bases)
+        a.mov(rcx, qword[rcx + rax * 8])
         a.test(rcx, rcx)
         a.je(slow)                                      # a forked child, or not registered
+        _index(a)
         a.inc(qword[counter])                           # commit
         a.label(f"end{number}")
         aborts.append((restart, a.depth or 0))
@@ -267,24 +310,14 @@ def emit_count(
         a.test(rcx, rcx)
         a.je(done)
         a.mov(rcx, body.shared)
+        _index(a)
         a.inc(qword[counter], lock=True)
         a.jmp(done)
 
     return not_registered
 
 
-def _cpu(a: Asm, traits: Traits) -> None:
-    if traits.rdpid:
-        a.rdpid(rdi)
-    else:
-        a.mov(edi, CPUNODE_SELECTOR)
-        a.lsl(edi, edi)
-    a.and_(edi, CPU_MASK)
-
-
-def _thread_pointer(a: Asm, traits: Traits) -> None:
-    # psABI 6.4.2 (TLS variant II): the word at fs:0 holds the address of itself.
-    if traits.fsgsbase:
-        a.rdfsbase(rdx)
-    else:
-        a.mov(rdx, qword[fs, 0])
+def _index(a: Asm) -> None:
+    # rax = index of the site
+    a.mov(rax, a.entry(0))
+    a.mov(eax, dword[rax - INDEX_BEFORE_RETURN])

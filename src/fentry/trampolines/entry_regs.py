@@ -6,12 +6,29 @@ struct ftrace_regs of its own, filled anew, so that only one that redirects chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
-from fentry.region.layout import GUARD_BUCKETS, GUARD_SLOTS, INDEX_BEFORE_RETURN
-from fentry.trampolines.body import Body, CallBody, CountBody, RecordBody, Traits
-from fentry.trampolines.entry import ORIGIN, Cold, emit_count, emit_record, emit_sections, named
+from fentry.region.layout import (
+    GUARD_BUCKETS,
+    GUARD_SLOTS,
+    INDEX_BEFORE_RETURN,
+    STEP_BEFORE_RETURN,
+)
+from fentry.trampolines.body import Body, CallBody, CountBody, DirectBody, RecordBody, Traits
+from fentry.trampolines.entry import (
+    ORIGIN,
+    Cold,
+    cells_of,
+    emit_count,
+    emit_end,
+    emit_record,
+    emit_sections,
+    emit_target,
+    named,
+    skip_unwanted,
+)
 from fentry.x86.asm import Asm
 from fentry.x86.calls import Vectors
 from fentry.x86.code import Code
@@ -21,6 +38,7 @@ from fentry.x86.registers import (
     XMM,
     Register,
     eax,
+    ecx,
     edx,
     fs,
     r8,
@@ -45,6 +63,27 @@ from fentry.x86.verify import verify
 # In the order in which they are pushed, behind the flags.
 _SAVED = (rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15)
 _SAVED_BYTES = 8 * (1 + len(_SAVED))
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is saved where when C functions are called: `places` of the registers at the entry of
+    the trampoline, offsets from rsp there; rbp lies `bytes` below it from then on.
+
+    `flags` emits code that loads the flags at the entry into rax; it may change rcx.
+    """
+
+    places: Mapping[Register, int]
+    bytes: int
+    flags: Callable[[Asm], None]
+
+
+def _flags(a: Asm) -> None:
+    a.mov(rax, a.entry(-8))
+
+
+# The frame of this trampoline.
+_FRAME = Saved({one: -8 * (2 + i) for i, one in enumerate(_SAVED)}, _SAVED_BYTES, _flags)
 
 # struct ftrace_regs of ftrace.h, in words: the kernel's struct pt_regs
 # (arch/x86/include/asm/ptrace.h) and a pointer.
@@ -75,7 +114,7 @@ def build_entry_regs(bodies: Sequence[Body], traits: Traits, origin: int) -> Cod
 
     ON ENTRY  [rsp] = return address of the pad's call     [rsp + 8] = parent_ip
     ON EXIT   all as on entry; where the last body redirects and changed regs->ip: rip = regs->ip,
-              registers as in its regs
+              registers as in its regs; a DirectBody has been jumped to
     STACK     stack_bytes(), and what the C functions use
     """
     return _built(tuple(bodies), traits).moved(origin)
@@ -83,7 +122,12 @@ def build_entry_regs(bodies: Sequence[Body], traits: Traits, origin: int) -> Cod
 
 def stack_bytes(bodies: Sequence[Body], traits: Traits) -> int:
     """Bytes below rsp at the entry that the trampoline itself uses."""
-    return _SAVED_BYTES + _area_bytes(bodies, traits) + _FRAME_BYTES + _CALL_BYTES
+    return _SAVED_BYTES + frame_bytes(_vectors(bodies), traits)
+
+
+def frame_bytes(vectors: Vectors, traits: Traits) -> int:
+    """Bytes below what is saved: vectors, regs, and the call of a C function."""
+    return _area_bytes(vectors, traits) + _FRAME_BYTES + _CALL_BYTES
 
 
 @lru_cache(maxsize=256)
@@ -98,42 +142,43 @@ def _built(bodies: tuple[Body, ...], traits: Traits) -> Code:
     for register in _SAVED:
         a.push(register)
     a.mov(rbp, rsp)
-    if vectors:
-        _save_vectors(a, bodies, traits)
-    else:
-        a.sub(rsp, _FRAME_BYTES)
-    _find_function(a, next(body for body in bodies if isinstance(body, CallBody)))
+    make_frame(a, vectors, traits, _FRAME)
+    find_function(a, next(body for body in bodies if isinstance(body, CallBody)))
     for i, body in enumerate(bodies):
         match body:
             case RecordBody():
-                cold.append(emit_record(a, body, traits, i))
+                cold.append(emit_record(a, body, traits, i, aborts))
             case CountBody():
                 cold.append(emit_count(a, body, traits, i, aborts))
             case CallBody():
-                cold.append(_call(a, body, traits, i, has_xstate=bool(vectors)))
-    if vectors:
-        _restore_vectors(a, vectors, traits)
-    a.mov(rsp, rbp)
-    a.depth = _SAVED_BYTES
+                cold.append(emit_call(a, body, traits, i, _FRAME, has_xstate=bool(vectors)))
+            case DirectBody():
+                pass
+    leave_frame(a, vectors, traits, _FRAME)
     for register in reversed(_SAVED):
         a.pop(register)
     a.popfq()
-    a.ret()
+    emit_end(a, bodies)
     # fmt: on
     for emit in cold:
         emit(a)
     emit_sections(a, aborts)
+    emit_target(a, bodies)
     code = a.assemble(ORIGIN)
-    verify(code, contract_of(bodies, traits, sections=len(aborts)))
+    verify(code, contract_of(bodies, traits, sections=len(aborts), cells=cells_of(code)))
     return code
 
 
-def contract_of(bodies: Sequence[Body], traits: Traits, *, sections: int) -> Contract:
+def contract_of(
+    bodies: Sequence[Body], traits: Traits, *, sections: int, cells: Mapping[int, int] | None = None
+) -> Contract:
     """What the trampoline for `bodies` promises; of vectors it is not proved that they are as at
     entry: the tests show that."""
     redirects = any(isinstance(body, CallBody) and body.redirects for body in bodies)
     return Contract(
         stack_bytes=stack_bytes(bodies, traits),
+        returns=not cells,
+        cells=cells or {},
         slots=((0, 8),) if redirects else (),
         redirects=redirects,
         calls={None: CallEffect()},
@@ -151,21 +196,30 @@ def _xstate_bytes(vectors: Vectors, traits: Traits) -> int:
     return traits.xstate_bytes if vectors is Vectors.ALL else _LEAST_XSTATE_BYTES
 
 
-def _area_bytes(bodies: Sequence[Body], traits: Traits) -> int:
-    vectors = _vectors(bodies)
+def _area_bytes(vectors: Vectors, traits: Traits) -> int:
     return _xstate_bytes(vectors, traits) + _XSTATE_ALIGNMENT if vectors else 0
 
 
-def _saved(register: Register) -> int:
-    # Where a register was pushed, from rsp at entry.
-    return -8 * (2 + _SAVED.index(register))
+def make_frame(a: Asm, vectors: Vectors, traits: Traits, saved: Saved) -> None:
+    """Room for regs below rbp, where rsp is, behind vectors if these are to be saved."""
+    if vectors:
+        _save_vectors(a, vectors, traits, saved)
+    else:
+        a.sub(rsp, _FRAME_BYTES)
 
 
-def _save_vectors(a: Asm, bodies: Sequence[Body], traits: Traits) -> None:
+def leave_frame(a: Asm, vectors: Vectors, traits: Traits, saved: Saved) -> None:
+    """Vectors as they were, and rsp at what is saved."""
+    if vectors:
+        _restore_vectors(a, vectors, traits)
+    a.mov(rsp, rbp)
+    a.depth = saved.bytes
+
+
+def _save_vectors(a: Asm, vectors: Vectors, traits: Traits, saved: Saved) -> None:
     # r12 = the area, laid out as by XSAVE.  MXCSR and x87 are as C expects them from here on: a
     # program may have unmasked floating-point exceptions.
-    vectors = _vectors(bodies)
-    depth = _SAVED_BYTES + _area_bytes(bodies, traits) + _FRAME_BYTES
+    depth = saved.bytes + _area_bytes(vectors, traits) + _FRAME_BYTES
     # fmt: off
     a.and_(rsp, -_XSTATE_ALIGNMENT)
     a.sub(rsp, _xstate_bytes(vectors, traits))
@@ -177,7 +231,7 @@ def _save_vectors(a: Asm, bodies: Sequence[Body], traits: Traits) -> None:
         a.mov(qword[rsp + _HEADER_OFFSET], _XMM_STATE)
     else:
         _save_all(a, traits)
-    a.lea(rsp, ptr[rbp - (depth - _SAVED_BYTES)])
+    a.lea(rsp, ptr[rbp - (depth - saved.bytes)])
     a.depth = depth
     a.mov(dword[rsp], _MXCSR)
     a.ldmxcsr(dword[rsp])
@@ -216,7 +270,8 @@ def _restore_vectors(a: Asm, vectors: Vectors, traits: Traits) -> None:
     # fmt: on
 
 
-def _find_function(a: Asm, body: CallBody) -> None:
+def find_function(a: Asm, body: CallBody) -> None:
+    """Keep the ip of the traced function in the frame.  Clobbers rax, rcx."""
     # The pad knows the index of its site, the registry's row of it the ip.
     # fmt: off
     a.mov(rax, a.entry(0))
@@ -233,18 +288,24 @@ def _word(n: int) -> Memory:
     return qword[rsp + 8 * n]
 
 
-def _call(a: Asm, body: CallBody, traits: Traits, i: int, *, has_xstate: bool) -> Cold:
-    # COST  79 instructions, 2 locked; the guard 50 more, 1 locked
+def emit_call(
+    a: Asm, body: CallBody, traits: Traits, i: int, saved: Saved, *, has_xstate: bool
+) -> Cold:
+    """The straight part of a call of a C function; returns its rare part.  Of registers only rsp,
+    rbp and r12 are as before."""
+    # COST  79 instructions, 2 locked; the guard 50 more, 1 locked; a thread filter 7 more
     depth = a.depth
     assert depth is not None
     done = f"called{i}"
     cold: Cold = _nothing
+    if body.threads:
+        skip_unwanted(a, body.threads, traits, done)
     if body.guard:
         cold = _enter_guard(a, body, traits, i, done)
     # fmt: off
     a.mov(rax, body.in_flight)
     a.inc(qword[rax], lock=True)
-    _fill_regs(a, has_xstate=has_xstate)
+    _fill_regs(a, saved, has_xstate=has_xstate)
     a.mov(rdi, _word(_FUNCTION))                        # = ip
     a.mov(rsi, a.entry(8))                              # = parent_ip
     a.mov(rdx, body.ops)
@@ -252,14 +313,14 @@ def _call(a: Asm, body: CallBody, traits: Traits, i: int, *, has_xstate: bool) -
     a.mov(rax, body.function)
     a.and_(rsp, -16)
     a.call(rax)
-    a.lea(rsp, ptr[rbp - (depth - _SAVED_BYTES)])
+    a.lea(rsp, ptr[rbp - (depth - saved.bytes)])
     a.depth = depth
     a.mov(rax, body.in_flight)
     a.dec(qword[rax], lock=True)
     if body.guard:
         _leave_guard(a, i)
     if body.redirects:
-        _take_changes(a, i)
+        _take_changes(a, saved, i)
     a.label(done)
     # fmt: on
     return cold
@@ -269,18 +330,21 @@ def _nothing(a: Asm) -> None:
     pass
 
 
-def _fill_regs(a: Asm, *, has_xstate: bool) -> None:
+def _fill_regs(a: Asm, saved: Saved, *, has_xstate: bool) -> None:
     # fmt: off
     for n, register in enumerate(_ORDER):
-        a.mov(rax, a.entry(_saved(register)))
+        a.mov(rax, a.entry(saved.places[register]))
         a.mov(_word(n), rax)
     a.mov(_word(_ORIG_AX), -1)
     a.mov(rax, _word(_FUNCTION))
     a.mov(_word(_IP), rax)
     a.mov(_word(_CS), _USER_CS)
-    a.mov(rax, a.entry(-8))
+    saved.flags(a)
     a.mov(_word(_FLAGS), rax)
-    a.lea(rax, a.entry(8))                              # = rsp of the function
+    a.mov(rax, a.entry(0))
+    a.mov(ecx, dword[rax - STEP_BEFORE_RETURN])         # the pad of a part has stepped down
+    a.lea(rax, a.entry(8))
+    a.add(rax, rcx)                                     # = rsp of the function
     a.mov(_word(_SP), rax)
     a.mov(_word(_SS), _USER_SS)
     if has_xstate:
@@ -290,13 +354,13 @@ def _fill_regs(a: Asm, *, has_xstate: bool) -> None:
     # fmt: on
 
 
-def _take_changes(a: Asm, i: int) -> None:
+def _take_changes(a: Asm, saved: Saved, i: int) -> None:
     # What is popped is what the function left in its regs; ret goes where it wants.
     unchanged = f"unchanged{i}"
     # fmt: off
     for n, register in enumerate(_ORDER):
         a.mov(rax, _word(n))
-        a.mov(a.entry(_saved(register)), rax)
+        a.mov(a.entry(saved.places[register]), rax)
     a.mov(rax, _word(_IP))
     a.cmp(rax, _word(_FUNCTION))
     a.je(unchanged)

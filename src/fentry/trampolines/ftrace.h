@@ -4,7 +4,8 @@
  *                   struct ftrace_ops *op, struct ftrace_regs *regs);
  *
  * It runs inside the traced program, on the stack of the calling thread, at the first instruction
- * of the traced function: no libc, no system call, no thread local variable. */
+ * of the traced function: no libc, no system call, no thread local variable. Of a part of a function
+ * (f.cold) parent_ip is 0: jumps enter it in the middle of a call. */
 #pragma once
 
 /* Registers as the traced function finds them, in the order of the kernel's struct pt_regs
@@ -15,7 +16,7 @@ struct ftrace_regs {
     unsigned long orig_ax; /* -1: no system call */
     unsigned long ip;      /* where the program goes on: `ip`, unless it is changed */
     unsigned long cs, flags;
-    unsigned long sp; /* at the return address: *(unsigned long *)sp is parent_ip */
+    unsigned long sp; /* at the return address: *(unsigned long *)sp is parent_ip; not of parts */
     unsigned long ss;
     const void *xstate; /* vectors, x87, MXCSR as XSAVE has them; 0 where they are not saved */
 };

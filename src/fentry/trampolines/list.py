@@ -11,19 +11,57 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fentry.region.layout import INDEX_BEFORE_RETURN, LIST_DTYPE
-from fentry.trampolines.body import Body, CountBody, RecordBody, Traits
+from fentry.trampolines.body import Body, CallBody, CountBody, DirectBody, RecordBody, Traits
 from fentry.trampolines.entry import ORIGIN, emit_count, emit_record, emit_sections, named
+from fentry.trampolines.entry_regs import (
+    Saved,
+    emit_call,
+    find_function,
+    frame_bytes,
+    leave_frame,
+    make_frame,
+)
 from fentry.x86.asm import Asm
+from fentry.x86.calls import Vectors
 from fentry.x86.code import Code
 from fentry.x86.contract import CallEffect, Contract
-from fentry.x86.operands import dword, qword
-from fentry.x86.registers import al, edx, r8, r9, r9d, rax, rcx, rdi, rdx, rip, rsi
+from fentry.x86.operands import byte, dword, qword
+from fentry.x86.registers import (
+    al,
+    eax,
+    ecx,
+    edx,
+    r8,
+    r9,
+    r9d,
+    r10,
+    r11,
+    r12,
+    r13,
+    r14,
+    r15,
+    rax,
+    rbp,
+    rbx,
+    rcx,
+    rdi,
+    rdx,
+    rip,
+    rsi,
+    rsp,
+)
 from fentry.x86.verify import verify
 
 # What bodies change; r8 and r9 are the place in the table and the index of the site.
 _CLOBBERS = (rax, rcx, rdx, rsi, rdi)
 _SAVED = (*_CLOBBERS, r8, r9)
 _BODY_DEPTH = 8 * len(_SAVED) + 16  # the flags, and the return address of the body's call
+_SAVED_FLAGS = -8 * (len(_SAVED) + 1)  # from rsp at entry: ah = SF ZF AF PF CF, al = OF
+_LOW_FLAGS, _OVERFLOW = 0x8D5, 11  # SF ZF AF PF CF OF; the bit of OF: SDM Vol. 1, 3.4.3
+
+# What a body that calls a C function saves beside, behind the flags (of which DF is the function's
+# still): r8 and r9 as the list has them.
+_CALL_SAVED = (rbx, rbp, r10, r11, r12, r13, r14, r15, r8, r9)
 
 _FIELDS = LIST_DTYPE.fields
 assert _FIELDS is not None
@@ -90,26 +128,87 @@ def cell_offset(code: Code) -> int:
     return code.labels["cell"] - code.origin
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def build_list_body(body: Body, traits: Traits) -> Code:
     """The verified code that the list calls for an ops, at ORIGIN: to be moved().
 
     ON ENTRY  [rsp] = into the list trampoline
-    ON EXIT   CLOBBERS rax, rcx, rdx, rsi, rdi and the flags
-    STACK     none
+    ON EXIT   CLOBBERS rax, rcx, rdx, rsi, rdi and the flags; one that redirects has changed what
+              the trampoline restores, and where it returns to
+    STACK     none; of one that calls a C function 88 bytes, what entry_regs.frame_bytes() says, and
+              what the function uses
     """
+    if isinstance(body, CallBody):
+        return _build_call(body, traits)
     a = Asm()
     a.depth = _BODY_DEPTH  # so that entry() is that of the trampoline
     aborts: list[tuple[str, int]] = []
     match body:
         case RecordBody():
-            cold = emit_record(a, body, traits, 0)
+            cold = emit_record(a, body, traits, 0, aborts)
         case CountBody():
             cold = emit_count(a, body, traits, 0, aborts)
+        case DirectBody():
+            raise ValueError("a direct trampoline is called, not asked")
     a.ret()
     cold(a)
     emit_sections(a, aborts)
     code = a.assemble(ORIGIN)
     contract = Contract(clobbers=_CLOBBERS, clobbers_flags=True, sections=named(len(aborts)))
+    verify(code, contract)
+    return code
+
+
+def _flags(a: Asm) -> None:
+    # Those that the trampoline has saved, among those that it leaves alone.
+    # fmt: off
+    a.mov(eax, dword[rbp + 8 * len(_CALL_SAVED)])
+    a.and_(eax, ~_LOW_FLAGS)
+    a.movzx(ecx, a.entry(_SAVED_FLAGS + 1, byte))
+    a.or_(eax, ecx)
+    a.movzx(ecx, a.entry(_SAVED_FLAGS, byte))
+    a.shl(ecx, _OVERFLOW)
+    a.or_(eax, ecx)
+    # fmt: on
+
+
+_CALL_DEPTH = _BODY_DEPTH + 8 * (1 + len(_CALL_SAVED))
+_PLACES = {one: -_BODY_DEPTH - 8 * (2 + i) for i, one in enumerate(_CALL_SAVED)} | {
+    one: -8 * (1 + i) for i, one in enumerate(_SAVED)
+}
+_CALL_FRAME = Saved(_PLACES, _CALL_DEPTH, _flags)
+
+
+def _build_call(body: CallBody, traits: Traits) -> Code:
+    a = Asm()
+    a.depth = _BODY_DEPTH
+    # fmt: off
+    a.pushfq()
+    a.cld()                                             # ABI 3.2.1: what C expects
+    for register in _CALL_SAVED:
+        a.push(register)
+    a.mov(rbp, rsp)
+    make_frame(a, body.vectors, traits, _CALL_FRAME)
+    find_function(a, body)
+    cold = emit_call(a, body, traits, 0, _CALL_FRAME, has_xstate=bool(body.vectors))
+    leave_frame(a, body.vectors, traits, _CALL_FRAME)
+    for register in reversed(_CALL_SAVED):
+        a.pop(register)
+    a.popfq()
+    a.ret()
+    # fmt: on
+    cold(a)
+    code = a.assemble(ORIGIN)
+    # From its own entry: what the trampoline has saved, and the return address of its call.
+    saved = (_BODY_DEPTH - 8 * len(_SAVED), _BODY_DEPTH + 8)
+    contract = Contract(
+        stack_bytes=_CALL_DEPTH - _BODY_DEPTH + frame_bytes(body.vectors, traits),
+        clobbers=_CLOBBERS,
+        clobbers_flags=True,
+        slots=(saved,) if body.redirects else (),
+        calls={None: CallEffect()},
+        vector_state=body.vectors is not Vectors.NONE,
+        xsave_bytes=traits.xstate_bytes,
+    )
     verify(code, contract)
     return code

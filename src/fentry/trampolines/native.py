@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fentry.errors import BadInput
 from fentry.x86.calls import CodeTraits, look_at
@@ -38,7 +38,7 @@ _NO_VECTORS = ("-mgeneral-regs-only",)
 _ADDRESS = 1  # R_X86_64_64
 _DISTANCES = {2: 4, 4: 4, 24: 8}  # R_X86_64_PC32, _PLT32, _PC64
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR, _SHF_TLS = 0x1, 0x2, 0x4, 0x400
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class CFunction:
     stack_bytes: int
     traits: CodeTraits
     fixups: tuple[Fixup, ...] = ()
+    is_direct: ClassVar[bool] = False
 
     @classmethod
     def compile(
@@ -83,10 +84,10 @@ class CFunction:
         With `vectors` the compiler may use vector registers (and `double`); trampolines then save
         them all. Raises BadInput with what is wrong with the source.
         """
-        if not _IDENTIFIER.fullmatch(name) or len(name) > LONGEST_NAME:
+        if not IDENTIFIER.fullmatch(name) or len(name) > LONGEST_NAME:
             raise BadInput(f"{name!r} is no name of a C function", remedy="1 to 24 letters")
-        image, stack_bytes = _compile(source, name, vectors, compiler)
-        function = _laid_out(image, name, stack_bytes)
+        image, stack_bytes = compile_object(source, name, vectors, compiler)
+        function = lay_out(image, name, stack_bytes)
         if stack_bytes > LONGEST_STACK_BYTES:
             raise BadInput(
                 f"{name} uses {stack_bytes} bytes of stack, {LONGEST_STACK_BYTES} is the most",
@@ -114,8 +115,8 @@ class CFunction:
         return bytes(pieces[True]), bytes(pieces[False])
 
 
-def _compile(source: str, name: str, vectors: bool, compiler: str) -> tuple[bytes, int]:
-    # The object file, and the bytes of stack of all its functions together.
+def compile_object(source: str, name: str, vectors: bool, compiler: str) -> tuple[bytes, int]:
+    """The object file of a C source, and the bytes of stack of all its functions together."""
     with tempfile.TemporaryDirectory(prefix="fentry-") as directory:
         place = Path(directory)
         (place / f"{name}.c").write_text(f'#include "ftrace.h"\n#line 1 "{name}.c"\n{source}\n')
@@ -163,7 +164,8 @@ class _Layout:
     code_spans: list[tuple[int, int]]
 
 
-def _laid_out(image: bytes, name: str, stack_bytes: int) -> CFunction:
+def lay_out(image: bytes, name: str, stack_bytes: int, *, direct: bool = False) -> CFunction:
+    """The function `name` of an object file, checked; `direct` as of look_at()."""
     from elftools.elf.elffile import ELFFile  # slow to import, and who only records needs none
 
     elf: Any = ELFFile(io.BytesIO(image))
@@ -182,7 +184,7 @@ def _laid_out(image: bytes, name: str, stack_bytes: int) -> CFunction:
     entry = _entry(layout, symbols, name)
     traits = CodeTraits()
     for start, end in layout.code_spans:
-        traits |= look_at(bytes(layout.image[start:end]), start, name)
+        traits |= look_at(bytes(layout.image[start:end]), start, name, direct=direct)
     for piece in (layout.image, layout.data):
         if len(piece) > LONGEST_BYTES:
             raise BadInput(f"{name} has {len(piece)} bytes, {LONGEST_BYTES} is the most")

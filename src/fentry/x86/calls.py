@@ -25,6 +25,7 @@ _FORBIDDEN = (
     _M.SYSCALL, _M.SYSENTER, _M.WRFSBASE, _M.WRGSBASE, _M.WRPKRU, _M.HLT, _M.STD, _M.POPFQ, _M.POPF,
     _M.INCSSPD, _M.INCSSPQ, _M.RSTORSSP, _M.SAVEPREVSSP, _M.XRSTOR, _M.XRSTOR64,
 )  # fmt: skip
+_DIRECT = (_M.POPFQ, _M.POPF, _M.UD2)  # gcc puts ud2 behind naked functions
 _TILES = (
     CpuidFeature.AMX_TILE, CpuidFeature.AMX_INT8, CpuidFeature.AMX_BF16, CpuidFeature.AMX_FP16,
 )  # fmt: skip
@@ -62,30 +63,36 @@ class Vectors(IntEnum):
 @dataclass(frozen=True, slots=True)
 class CodeTraits:
     """`vectors`: which of that state is touched; `leaves`: it calls or jumps through pointers, so
-    that anything may be run; `features`: flags of /proc/cpuinfo that it needs."""
+    that anything may be run; `features`: flags of /proc/cpuinfo that it needs; `calls`: it calls
+    at all, so that something may come back to it."""
 
     vectors: Vectors = Vectors.NONE
     leaves: bool = False
     features: frozenset[str] = frozenset()
+    calls: bool = False
 
     def __or__(self, other: CodeTraits) -> CodeTraits:
         return CodeTraits(
             max(self.vectors, other.vectors),
             self.leaves or other.leaves,
             self.features | other.features,
+            self.calls or other.calls,
         )
 
 
-def look_at(code: bytes, origin: int, name: str) -> CodeTraits:
+def look_at(code: bytes, origin: int, name: str, *, direct: bool = False) -> CodeTraits:
     """The traits of instructions that follow each other without data between them.
+
+    `direct` code has to put flags back itself: it may pop them; and ud2 may stand where it never
+    comes to.
 
     Raises BadInput for what no callback may hold: system calls, traps, privileged instructions,
     segment bases, protection keys, tiles, DF or all of the flags set, what is no instruction.
     """
-    vectors, leaves = Vectors.NONE, False
+    vectors, leaves, calls = Vectors.NONE, False, False
     features: set[str] = set()
     for instruction in Decoder(64, code, ip=origin):
-        reason = _refusal(instruction)
+        reason = _refusal(instruction, direct)
         if reason:
             text = "" if instruction.is_invalid else f": {disassemble(instruction)}"
             raise BadInput(
@@ -96,9 +103,10 @@ def look_at(code: bytes, origin: int, name: str) -> CodeTraits:
             FlowControl.INDIRECT_CALL,
             FlowControl.INDIRECT_BRANCH,
         )
+        calls |= instruction.flow_control in (FlowControl.CALL, FlowControl.INDIRECT_CALL)
         features |= {_FEATURES[f] for f in instruction.cpuid_features() if f in _FEATURES}
         vectors = max(vectors, _vectors_of(instruction))
-    return CodeTraits(vectors, leaves, frozenset(features))
+    return CodeTraits(vectors, leaves, frozenset(features), calls)
 
 
 def _vectors_of(instruction: Instruction) -> Vectors:
@@ -110,9 +118,11 @@ def _vectors_of(instruction: Instruction) -> Vectors:
     return Vectors.XMM if plain and not instruction.is_save_restore_instruction else Vectors.ALL
 
 
-def _refusal(instruction: Instruction) -> str:
+def _refusal(instruction: Instruction, direct: bool) -> str:
     if instruction.is_invalid:
         return "bytes that are no instruction"
+    if direct and instruction.mnemonic in _DIRECT:
+        return ""
     if instruction.flow_control in _TRAPS:
         return "a trap"
     if instruction.is_privileged:

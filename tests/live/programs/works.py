@@ -195,10 +195,10 @@ def openssl(account: Account) -> Iterator[Work]:
 
 
 def _without_figures(text: str) -> str:
-    # What speed prints depends on the time; what it does not say twice alike is left out.
-    if "Doing" not in text and "options:" not in text:
-        return text
-    return re.sub(r"[\d.]+k?", "N", re.sub(r" +", " ", text))
+    # What speed prints depends on the time, and how many of its tests it runs at all: a busy
+    # machine has it leave out some.
+    is_speed = "Doing" in text or "options:" in text
+    return "figures" if is_speed else text
 
 
 # A C++ program with threads

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fentry.cli.enabled_functions import as_values, lines_of
-from fentry.dispatch.records import DIRECT, IPMODIFY, SAVE_REGS, Record
+from fentry.dispatch.records import DIRECT, IPMODIFY, MODIFIED, SAVE_REGS, Record
 
 OPS = {
     1: {"id": 1, "callback": "record", "instance": ""},
@@ -36,6 +36,25 @@ def test_several_ops_follow_in_their_order() -> None:
         "\tops: 1 (record)",
         "\tops: 7 (?)",
     ]
+
+
+def test_direct_code_has_a_line_and_alone_no_trampoline() -> None:
+    """As `schedule (1) D M` in the kernel, whose `tramp:` names code that does not run then."""
+    flags = DIRECT | MODIFIED
+    assert shown(Record(0, 0, (1,), flags, 0x10, direct=0x10)) == [
+        "schedule (1)     D   M ",
+        "\tdirect-->0x10",
+    ]
+    assert shown(Record(0, 0, (2, 1), flags | SAVE_REGS, 0x20, direct=0x10)) == [
+        "schedule (2) R   D   M \ttramp: 0x20 (count in deep, record)",
+        "\tdirect-->0x10",
+        "\tops: 2 (count in deep)",
+        "\tops: 1 (record)",
+    ]
+
+
+def test_what_was_modified_stays_so() -> None:
+    assert shown(Record(0, 0, (), MODIFIED, 0)) == ["schedule (0)         M"]
 
 
 def test_functions_on_the_list_show_it_instead_of_a_trampoline() -> None:

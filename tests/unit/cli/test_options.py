@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from fentry.cli.options import parse_bytes, parse_seconds, patterns
@@ -62,3 +65,10 @@ def test_last_line_names_only_losses_that_there_were() -> None:
         "1 events, 2 dropped, 3 overwritten, 4 incomplete, 5 not written; "
     )
     assert lossy.calls == 15
+
+
+def test_the_package_runs_as_the_command() -> None:
+    words = [sys.executable, "-m", "fentry", "list", "--nonsense"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: fentry list ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,7 +14,8 @@ from click.testing import CliRunner, Result
 from tests.support.ring_batches import MAIN, Batch, Call, batch, meta, write_trace
 
 from fentry.cli.report import report
-from fentry.formats.tracefile import CpuLosses
+from fentry.errors import BadInput
+from fentry.formats.tracefile import CpuLosses, TraceReader
 
 CALLS = [
     batch(1, 0, [Call(1234_567_890_000), Call(1234_567_892_000)]),
@@ -72,7 +74,10 @@ def shown(*arguments: str) -> list[str]:
 def test_the_default_input_is_printed_as_the_kernels_text(trace: Path) -> None:
     result = run()
     assert result.stdout == HEADER + LINES
-    assert result.stderr == "4 of 4 events, 5 dropped, 3 overrun, 1 incomplete, no damage\n"
+    assert (
+        result.stderr
+        == "4 of 4 events (clock tsc), 5 dropped, 3 overrun, 1 incomplete, no damage\n"
+    )
     assert result.exit_code == 0
 
 
@@ -111,7 +116,7 @@ def test_head_counts_the_events_that_are_shown(trace: Path) -> None:
     assert shown("--head", "1", "-F", "main") == ["main <-0x7f0000001234"]
     assert len(shown("--head", "3")) == 3
     assert shown("--head", "0") == []
-    assert run("--head", "2").stderr.startswith("2 of 4 events, ")
+    assert run("--head", "2").stderr.startswith("2 of 4 events (clock tsc), ")
 
 
 def test_json_is_one_object_a_line(trace: Path) -> None:
@@ -178,7 +183,7 @@ def test_an_unfinished_file_is_shown_and_said_to_be_so(trace: Path) -> None:
     assert result.stderr.splitlines()[0] == (
         "fentry: trace.fentry is not complete: what is whole was read"
     )
-    assert result.stderr.splitlines()[-1] == "4 of 4 events, 0 dropped, no END"
+    assert result.stderr.splitlines()[-1] == "4 of 4 events (clock tsc), 0 dropped, no END"
     assert result.exit_code == 0
 
 
@@ -186,7 +191,7 @@ def test_torn_records_are_counted(trace: Path) -> None:
     good = batch(0, 1024, [Call(1), Call(2)]).records
     stale = batch(0, 0, [Call(3)]).records
     write_trace(trace, [Batch(0, 1024, good[:24] + stale)])
-    assert run().stderr == "1 of 2 events, 0 dropped, 1 torn, no damage\n"
+    assert run().stderr == "1 of 2 events (clock tsc), 0 dropped, 1 torn, no damage\n"
 
 
 @pytest.mark.parametrize(
@@ -256,3 +261,37 @@ def test_a_trace_can_come_through_a_pipe(trace: Path) -> None:
             env=environment(),
         )
     assert [row["calls"] for row in json.loads(result.stdout)] == [3, 1]
+
+
+# Without times
+
+
+def test_events_without_times_come_cpu_by_cpu_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Positions begin at the capacity, 1024; time_ns of a Call is half the ticks of its record.
+    calls = [
+        batch(1, 1024, [Call(512), Call(512)]),
+        batch(0, 1024, [Call(512, key=1)]),
+        batch(2, 1024, [Call(512)]),
+    ]
+    losses = [CpuLosses(0, 1, 0, 0, 0), CpuLosses(1, 2, 3, 0, 0), CpuLosses(2, 1, 0, 0, 0)]
+    path = tmp_path / "trace.fentry"
+    counted = dataclasses.replace(meta(), clock="percpu-counter", stray_cpu=2)
+    write_trace(path, calls, of=counted, losses=losses)
+    monkeypatch.chdir(tmp_path)
+
+    result = run()
+    rows = [line.split("[")[1].split() for line in result.stdout.splitlines() if line[0] != "#"]
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("000]", "0:", "main"), ("001]", "0:", "leaf"), ("001]", "0:", "leaf"),
+        ("002]", "0:", "leaf"),
+    ]  # fmt: skip
+    assert "# clock: percpu-counter (" in result.stdout
+    assert result.stderr == (
+        "4 of 4 events (clock percpu-counter), 3 dropped, no damage\n"
+        "records are counted on each CPU: order within each CPU only, no times; under CPU 2 stand "
+        "calls whose CPU is not known, in their own order\n"
+    )
+    with TraceReader(path) as trace, pytest.raises(BadInput, match="has no times"):
+        next(trace.batches(start_ns=1))

@@ -138,10 +138,27 @@ def test_what_only_the_version_before_used_is_parked() -> None:
 
     version(ops, memory, {1: {0}})
 
-    assert ops.parked == first.pieces - ops.now.pieces
+    assert ops.parked.keys() == first.pieces - ops.now.pieces
     assert first.table in {piece.address for piece in ops.parked}
     (kept,) = [p for p in ops.now.pieces if p.is_code]
     assert kept in first.pieces
+
+
+def test_what_a_call_that_is_away_comes_back_to_is_not_free() -> None:
+    ops, memory = OpsList(Traits()), arena()
+    version(ops, memory, {1: {0}, 2: {1}})
+    first = ops.now
+    version(ops, memory, {1: {0}})
+    second = ops.now
+    version(ops, memory, {3: {0}})
+
+    freed = set(ops.free({2}))  # its function is under way: it walks the first version
+
+    assert freed == second.pieces - first.pieces - ops.now.pieces
+    assert ops.parked.keys() == first.pieces - ops.now.pieces
+    assert ops.ids == {1, 2, 3}
+    assert set(ops.free(set())) == first.pieces - ops.now.pieces
+    assert ops.ids == {3}
 
 
 def test_list_is_walked_while_a_rip_is_in_a_parked_body() -> None:

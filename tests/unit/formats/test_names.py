@@ -41,7 +41,7 @@ def test_an_address_in_no_symbol_is_printed_as_the_kernel_does(symbols: SymbolNa
         b"0x00000fff",
         b"0x00002010",
         b"0x00003001",
-        b"0x00000000",
+        b"0",
         b"0x7f0012345678",
     ]
 

@@ -65,6 +65,38 @@ def test_the_header_is_the_kernels() -> None:
     )
 
 
+def test_the_header_names_a_clock_that_is_no_time() -> None:
+    header = function_header(entries=5, written=7, nr_cpus=2, clock="percpu-counter")
+
+    assert header.decode().splitlines()[2:5] == [
+        "# entries-in-buffer/entries-written: 5/7   #P:2",
+        "# clock: percpu-counter (the count of each CPU, one CPU after the other: no order across "
+        "CPUs)",
+        "#",
+    ]
+
+
+def test_counts_stand_where_the_kernel_has_those_of_its_counter_clock() -> None:
+    text = FunctionText(symbols(), TASKS, has_time=False)
+    rows = [(count, 1, 1234, 0x1000, 0x2005) for count in (0, 7, 999, 1000, 12_345_678_901_234)]
+
+    assert bytes(text.lines(events(*rows))).decode().splitlines() == [
+        "            bash-1234    [001] .....            0: leaf <-main",
+        "            bash-1234    [001] .....            7: leaf <-main",
+        "            bash-1234    [001] .....          999: leaf <-main",
+        "            bash-1234    [001] .....         1000: leaf <-main",
+        "            bash-1234    [001] ..... 12345678901234: leaf <-main",
+    ]
+
+
+def test_json_has_a_count_where_there_is_no_time() -> None:
+    text = JsonLines(symbols(), TASKS, has_time=False)
+    line = bytes(text.lines(events((41, 1, 1234, 0x1000, 0x2005)))).decode()
+
+    assert line.startswith('{"comm":"bash","tid":1234,"cpu":1,"count":41,"ip":')
+    assert "time_ns" not in line
+
+
 def test_a_call_is_printed_as_the_kernels_function_tracer_does() -> None:
     assert lines((1234_567_890_000, 1, 1234, 0x1000, 0x2005)) == [
         "            bash-1234    [001] .....  1234.567890: leaf <-main"

@@ -129,7 +129,7 @@ def test_a_flipped_byte_costs_at_most_its_own_section(
     path, parts = small
     data = path.read_bytes()
     for part in parts:
-        for offset in range(part.start, part.stop):
+        for offset in range(part.start, part.stop, 1 if flip == 0xFF else 3):
             harmed = bytearray(data)
             harmed[offset] ^= flip
             path.write_bytes(harmed)
@@ -195,7 +195,7 @@ def test_lost_bytes_cost_only_the_sections_they_were_in(
 ) -> None:
     path, parts = small
     data = path.read_bytes()
-    for offset in range(0, len(data) - nr_bytes, 3):
+    for offset in range(0, len(data) - nr_bytes, 3 if nr_bytes < 8 else 7):
         path.write_bytes(data[:offset] + data[offset + nr_bytes :])
         harmed = {p.name for p in parts if p.start < offset + nr_bytes and offset < p.stop}
         found = read(path)

@@ -20,6 +20,7 @@ TABLES: dict[tuple[str, str], np.dtype[np.void]] = {
     ("ring_buffer.md", "TailLine"): ring.TAIL_LINE_DTYPE,
     ("ring_buffer.md", "Records"): ring.RECORD24,
     ("region.md", "Header"): region.HEADER_DTYPE,
+    ("region.md", "Owner"): region.OWNER_DTYPE,
     ("region.md", "Segment"): region.SEGMENT_DTYPE,
     ("region.md", "Ops"): region.OPS_DTYPE,
     ("region.md", "Trampoline"): region.TRAMPOLINE_DTYPE,
@@ -64,6 +65,9 @@ def test_page_has_the_offsets_of_the_tables() -> None:
     ]  # fmt: skip
     assert f"| {region.SITES_OFFSET} | Sites |" in text
     assert f"| {region.COUNTER_BASES_OFFSET} | each CPU's counters" in text
+    assert region.counter_bases_offset(2, 4) == region.COUNTER_BASES_OFFSET + 4 * 8 + 64
+    assert f"at {region.OWNERS_OFFSET}, {region.OWNER_ROWS} Owners" in text
+    assert f"| `owners_offset` | {region.OWNERS_OFFSET} |" in text
     assert f"# The registry, version {region.VERSION}\n" in text
     assert f"| `version` | {region.VERSION} |" in text
     assert f"| {region.THREAD_SETS_OFFSET} | two sets," in text

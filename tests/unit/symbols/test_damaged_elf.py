@@ -67,7 +67,7 @@ def test_memory_that_holds_only_a_part_is_read_or_refused(content: bytes) -> Non
 def test_flipped_bytes_in_headers_and_tables_are_read_or_refused(content: bytes) -> None:
     chance = random.Random(20140)
     (shoff,) = struct.unpack_from("<Q", content, 40)
-    for _ in range(400):
+    for _ in range(250):
         raw = bytearray(content)
         for _ in range(chance.choice((1, 1, 1, 4))):
             place = chance.choice((chance.randrange(1200), chance.randrange(shoff, len(raw))))
@@ -104,7 +104,7 @@ def test_every_section_header_field_may_be_extreme(content: bytes) -> None:
     )
     for number in range(shnum):
         for field in (4, 8, 16, 24, 32, 40):
-            for value in (0, 3, 2**31 - 1, 2**63, 2**64 - 1):
+            for value in (0, 2**31 - 1, 2**64 - 1):
                 raw = bytearray(content)
                 end = 4 if field in (4, 40) else 8
                 struct.pack_into(

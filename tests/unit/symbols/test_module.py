@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,5 +152,26 @@ def test_segments_whose_file_offset_differs_from_the_address_are_found(tmp_path:
         module = modules()["odd.so"]
         assert module.bias + addresses(path)["odd"] == runtime
         assert module.image.read(addresses(path)["odd"], 6) == bytes.fromhex("b803000000c3")
+    finally:
+        ctypes.CDLL(None).dlclose(ctypes.c_void_p(handle._handle))
+
+
+def test_code_made_at_run_time_is_not_that_of_a_second_module(tmp_path: Path) -> None:
+    path = tmp_path / "odd.so"
+    flags = (*SHARED, "-Wl,-z,noseparate-code", "-Wl,--section-start=.text=0x123450")
+    assemble(tmp_path, SOURCE.format(name="odd", value=3), *flags, name=path.name)
+    handle = ctypes.CDLL(str(path))
+    runtime = ctypes.cast(handle.odd, ctypes.c_void_p).value
+    last = [m for m in read_maps(os.getpid()) if m.path == str(path)][-1]
+    assert last.offset == 0  # it may be taken for the first of a module
+    start = last.start + 0x123000  # where its code would be then
+    made = replace(
+        last, start=start, end=start + 4096, perms="r-xp", device="00:00", inode=0, path=""
+    )
+    maps = [m for m in read_maps(os.getpid()) if m.end <= start or m.start >= made.end]
+    try:
+        found = load_modules(os.getpid(), sorted([*maps, made], key=lambda m: m.start), read)
+        odd = [m for m in found if m.name == "odd.so"]
+        assert [m.bias + addresses(path)["odd"] for m in odd] == [runtime]
     finally:
         ctypes.CDLL(None).dlclose(ctypes.c_void_p(handle._handle))

@@ -41,7 +41,31 @@ def test_a_word_is_module_name_and_mark(
     pattern = parse(word)
 
     assert (pattern.module, pattern.name, pattern.removes) == (module, name, removes)
+    assert not pattern.part
     assert pattern.is_regex == ("re:" in word)
+
+
+@pytest.mark.parametrize(
+    ("word", "module", "name", "removes"),
+    [
+        ("part:malloc", None, "malloc", False),
+        ("part:libc!mem*", "libc", "mem*", False),
+        ("!part:re:x", None, "x", True),
+        ("part:part:x", None, "part:x", False),
+    ],
+)
+def test_a_word_may_mean_parts(word: str, module: str | None, name: str, removes: bool) -> None:
+    pattern = parse(word)
+
+    assert (pattern.module, pattern.name, pattern.removes) == (module, name, removes)
+    assert pattern.part
+    assert parse("part:0x10").address is None
+
+
+def test_a_first_word_that_removes_begins_with_nothing_where_that_is_asked_for() -> None:
+    mask = choose(("!a", "b"), 2, lambda word: np.array([word.name == "b", False]), from_all=False)
+
+    assert mask.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

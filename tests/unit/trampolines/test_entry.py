@@ -14,13 +14,16 @@ from fentry.trampolines.entry import build_entry
 
 CONTROL = 0x7E0000000000
 RECORD16 = RecordBody(
-    lines=0x7F0000001000, records=0x7F0000002000, tail=0x80, room=CONTROL + 0x40,
+    lines=0x7F0000001000, records=0x7F0000001100, tail=0x80, room=CONTROL + 0x40,
     cpu_bytes=1 << 20, capacity=1 << 16, record_bytes=16,
 )  # fmt: skip
 RECORD24 = RecordBody(
-    lines=0x7F0000001000, records=0x7F0000002000, tail=0x80, room=CONTROL + 0x40,
+    lines=0x7F0000001000, records=0x7F0000001100, tail=0x80, room=CONTROL + 0x40,
     cpu_bytes=0x180000, capacity=1 << 16, record_bytes=24,
 )  # fmt: skip
+COUNTER16 = replace(RECORD16, clock=1, stray=0x7F0000201000)
+COUNTER24 = replace(RECORD24, clock=1, stray=0x7F0000301000, overwrites=True)
+LOCKED24 = replace(RECORD24, clock=2)
 COUNT = CountBody(
     bases=CONTROL + 0x280, displacement=0x1000, shared=0x7F0000800000, control=CONTROL
 )
@@ -43,10 +46,17 @@ SETS = {
     "count_record24": [COUNT, RECORD24],
     "record16_count_count": [RECORD16, COUNT, COUNT],
     "eight": [COUNT, RECORD24] * 4,
+    "counter16": [COUNTER16],
+    "counter24": [COUNTER24],
+    "counter_locked": [LOCKED24],
+    "counter_count": [COUNTER16, COUNT],
+    "counter_record_counter": [COUNTER16, RECORD24, COUNTER24],
+    "wide": [replace(body, cpu_bytes=48 << 30, capacity=1 << 31) for body in (COUNTER16, RECORD24)],
 }
 FILTERED = {
     "count_threads": [COUNT_SOME],
     "record24_threads": [RECORD_SOME],
+    "counter_threads": [replace(COUNTER24, threads=TABLE)],
     "record16_threads_count": [replace(RECORD16, threads=TABLE), COUNT],
     "eight": [COUNT_SOME, RECORD_SOME] * 4,
 }
@@ -79,7 +89,7 @@ def test_filtered_listing_is_the_golden_one(name: str) -> None:
     compare(f"entry_{name}.s", build_entry(FILTERED[name], USUAL, 0x7F1000000000).listing())
 
 
-@pytest.mark.parametrize("name", ["record16", "record24", "count", "count_record24"])
+@pytest.mark.parametrize("name", ["record16", "record24", "count", "count_record24", "counter16"])
 def test_listing_is_the_golden_one(name: str) -> None:
     code = build_entry(SETS[name], USUAL, 0x7F1000000000)
 
@@ -90,6 +100,24 @@ def test_count_without_rseq_listing_is_the_golden_one() -> None:
     traits = Traits(rdpid=False, fsgsbase=False, rseq_offset=None, tid_offset=None)
 
     compare("entry_count_locked.s", build_entry([COUNT], traits, 0x7F1000000000).listing())
+
+
+@pytest.mark.parametrize("name", ["counter24", "counter_locked"])
+def test_listing_on_one_node_is_the_golden_one(name: str) -> None:
+    traits = replace(USUAL, one_node=True)
+
+    compare(f"entry_{name}.s", build_entry(SETS[name], traits, 0x7F1000000000).listing())
+
+
+@pytest.mark.parametrize("traits", TRAITS, ids=str)
+def test_positions_are_taken_without_a_lock_only_in_a_section(traits: Traits) -> None:
+    # Else a vfork child, or a thread without rseq, could take the place of another.
+    listing = build_entry([COUNTER16], traits, 0x7F1000000000).listing()
+
+    has_section = traits.rseq_offset is not None and traits.rdpid
+    assert ("begin0:" in listing) is has_section
+    assert (" xadd " in listing) is has_section
+    assert listing.count("lock cmpxchg") == 1
 
 
 def test_size_does_not_depend_on_the_address() -> None:

@@ -39,6 +39,7 @@ SETS = {
     "xmm": [XMM],
     "vectors": [VECTORS],
     "redirect": [REDIRECT],
+    "threads": [dataclasses.replace(GUARDED, threads=CONTROL + 0x500000)],
     "guarded_redirect": [dataclasses.replace(REDIRECT, guard=GUARDED.guard)],
     "all": [COUNT, GUARDED, XMM, RECORD24, VECTORS, COUNT, REDIRECT],
 }

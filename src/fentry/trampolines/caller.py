@@ -1,0 +1,55 @@
+"""Who calls: the CPU and the thread, as generated code finds them."""
+
+from __future__ import annotations
+
+from fentry.ring.layout import TID_MASK
+from fentry.trampolines.body import Traits
+from fentry.x86.asm import Asm
+from fentry.x86.operands import dword, qword
+from fentry.x86.registers import Register, fs, rdx
+
+CPUNODE_SELECTOR = 0x7B  # GDT_ENTRY_CPUNODE 15, RPL 3: arch/x86/include/asm/segment.h
+CPU_MASK = 0xFFF  # VDSO_CPUNODE_MASK, same file
+
+RSEQ_CPU_ID = 4  # struct rseq, include/uapi/linux/rseq.h
+RSEQ_CS = 8
+
+
+def emit_cpu(a: Asm, traits: Traits, wide: Register, low: Register) -> None:
+    """`wide` = number of the CPU, `low` its low half.  Clobbers the flags."""
+    if traits.rdpid:
+        a.rdpid(wide)
+    else:
+        a.mov(low, CPUNODE_SELECTOR)
+        a.lsl(low, low)
+    a.and_(low, CPU_MASK)
+
+
+def emit_thread_pointer(a: Asm, traits: Traits, register: Register = rdx) -> None:
+    """`register` = fs base, which may be 0 where threads have no rseq."""
+    # psABI 6.4.2 (TLS variant II): the word at fs:0 holds the address of itself.
+    if traits.fsgsbase:
+        a.rdfsbase(register)
+    else:
+        a.mov(register, qword[fs, 0])
+
+
+def emit_or_tid(
+    a: Asm, traits: Traits, into: Register, wide: Register, low: Register, no_tls: str
+) -> None:
+    """Or the thread's tid into `into`; nothing where it is not known.  Clobbers `wide`, of which
+    `low` is the low half, and the flags; `no_tls` is a label of its own."""
+    if traits.tid_offset is None:
+        return
+    # fmt: off
+    if traits.rseq_offset is not None:                  # then every thread has a thread pointer
+        a.mov(low, dword[fs, traits.tid_offset])
+    else:
+        emit_thread_pointer(a, traits, wide)
+        a.test(wide, wide)
+        a.je(no_tls)
+        a.mov(low, dword[wide + traits.tid_offset])
+    a.and_(low, TID_MASK)
+    a.or_(into, low)
+    a.label(no_tls)
+    # fmt: on

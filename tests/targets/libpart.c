@@ -1,0 +1,20 @@
+// build: gcc -O2 -fcf-protection=none -shared -fPIC libpart.c
+// Another library for dso: f_library keeps its result in the red zone and goes on in its part.
+__asm__(".text\n"
+        ".globl f_library\n"
+        ".type f_library, @function\n"
+        "f_library: .cfi_startproc\n"
+        "    imul $11, %rdi, %rax\n"
+        "    mov %rax, -128(%rsp)\n"
+        "    jmp f_library.cold\n"
+        "    .cfi_endproc\n"
+        ".size f_library, .-f_library\n"
+        ".section .text.unlikely, \"ax\", @progbits\n"
+        ".type f_library.cold, @function\n"
+        "f_library.cold: .cfi_startproc\n"
+        "    mov -128(%rsp), %rax\n"
+        "    add $6, %rax\n"
+        "    ret\n"
+        "    .cfi_endproc\n"
+        ".size f_library.cold, .-f_library.cold\n"
+        ".text\n");
