@@ -65,7 +65,7 @@ class Fed:
 
 @contextmanager
 def fed(*command: str | Path, account: Account, first: str = "READY") -> Iterator[Fed]:
-    """`command` with a pipe as its standard input, run by `account`; it has printed `first`."""
+    """`command` with a pipe as its standard input, run by `account`; its first line is `first`."""
     with folder(account) as place:
         path = place / "input"
         os.mkfifo(path, 0o600)
@@ -74,7 +74,9 @@ def fed(*command: str | Path, account: Account, first: str = "READY") -> Iterato
         words = ["-c", 'exec "${@:1}" < "$0"', path, *command]
         try:
             with start("/bin/bash", *words, account=account, control=False) as target:
-                target.await_condition(lambda: target.out.startswith(first), first or "running")
+                # With its end, which Python may write by a second system call.
+                line = first and f"{first}\n"
+                target.await_condition(lambda: target.out.startswith(line), first or "running")
                 yield Fed(target, pipe)
         finally:
             os.close(pipe)
