@@ -144,7 +144,7 @@ class Target:
     def await_end(self, seconds: float = 20) -> End:
         """How it ended; raises TargetFailed after `seconds` if it still runs."""
         if not select.select([self._pidfd], [], [], seconds)[0]:
-            raise TargetFailed(f"pid {self.pid} still runs after {seconds} s\n{self._story()}")
+            raise TargetFailed(f"pid {self.pid} still runs after {seconds} s\n{self.story()}")
         code = self.process.wait()
         match = END_LINE.search(self.out)
         bad = self.control.bad if self.control else 0
@@ -157,9 +157,9 @@ class Target:
         while not holds():
             if select.select([self._pidfd], [], [], POLL_SECONDS)[0] and not holds():
                 self.process.wait()
-                raise TargetFailed(f"died waiting for {what}\n{self._story()}")
+                raise TargetFailed(f"died waiting for {what}\n{self.story()}")
             if time.monotonic() > deadline:
-                raise TargetFailed(f"not {what} after {seconds} s\n{self._story()}")
+                raise TargetFailed(f"not {what} after {seconds} s\n{self.story()}")
 
     def close(self) -> None:
         """Kill it if it still runs, reap it, remove its files."""
@@ -176,7 +176,8 @@ class Target:
         self._page.stop()
         select.select([self._pidfd], [], [], 2)
 
-    def _story(self) -> str:
+    def story(self) -> str:
+        """Its command, how it ended if it has, and the end of what it wrote."""
         return (
             f"command: {self.process.args!r}\nreturn code: {self.process.returncode}\n"
             f"stdout: {self.out[-2000:]}\nstderr: {self.err[-4000:]}"
@@ -220,6 +221,11 @@ def start(
             if hold:
                 target.hold()
         yield target
+    except BaseException as error:
+        if not target.is_alive:  # a test may fail on what it meets first, a target that is gone
+            target.process.wait()
+            error.add_note(f"the target had ended by then\n{target.story()}")
+        raise
     finally:
         target.close()
 
