@@ -197,7 +197,7 @@ def test_nine_callbacks_on_a_function_share_the_list(account: Account) -> None:
 
 @pytest.mark.parametrize("jump", [0, 1])
 def test_signals_and_jumps_out_of_callbacks_on_the_list(account: Account, jump: int) -> None:
-    words = (f"jump={jump}", "stack=8192")  # SIGSTKSZ
+    words = callbacks.storm(jump)
     with start(build("sigstorm.c"), *words, account=account, hold=True) as target:
 
         def controller() -> tuple[Counter[str], tuple[int, ...], int]:

@@ -107,7 +107,7 @@ def test_older_ways_to_save_x87_and_vectors_are_not_noticed_either(
             with attach(target.pid) as session:
                 traits = dataclasses.replace(session._known.traits, xsavec=False)
                 if way == "fxsave":
-                    traits = dataclasses.replace(traits, xstate_mask=0, xstate_bytes=576)
+                    traits = dataclasses.replace(traits, xstate_mask=0)
                 session._known.traits = session._known.dispatcher._traits = traits
                 ops = session.register(calling(function, *CALLED, flags=Flags.SAVE_REGS))
                 grown = held_apart(target, session)
@@ -254,7 +254,7 @@ def test_signals_during_callbacks_call_them_again(
     account: Account, flags: Flags, jump: int
 ) -> None:
     slow = CFunction.compile(callbacks.SLOW)
-    words = (f"jump={jump}", "stack=8192")  # SIGSTKSZ
+    words = callbacks.storm(jump)
     with start(build("sigstorm.c"), *words, account=account, hold=True) as target:
 
         def controller() -> tuple[Counter[str], int, int, int, int]:

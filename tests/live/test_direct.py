@@ -254,7 +254,7 @@ def test_code_that_a_thread_comes_back_to_is_kept(account: Account) -> None:
 @pytest.mark.parametrize("jump", [0, 1])
 def test_toggled_under_signals_that_jump_out_of_it(account: Account, jump: int) -> None:
     code = DirectCode.compile_direct(callbacks.DIRECT_SLOW)
-    words = (f"jump={jump}", "stack=8192")  # SIGSTKSZ
+    words = callbacks.storm(jump)
     with start(build("sigstorm.c"), *words, account=account, hold=True) as target:
         before = text_hash(target.pid)
 

@@ -116,3 +116,12 @@ def address_of(session: Session, name: str) -> int:
     members = session.functions.match((name,), ())
     (ip,) = session.functions.table.ip[members].tolist()
     return int(ip)
+
+
+def storm(jump: int) -> tuple[str, str]:
+    """Arguments of sigstorm.c whose handlers leave by a jump, or do not.
+
+    The alternate stack has SIGSTKSZ bytes. siglongjmp lets signals in before it leaves that
+    stack, whose frames then pile up there, with AVX-512 by 3.6 kB each: that one has more.
+    """
+    return f"jump={jump}", f"stack={65536 if jump else 8192}"

@@ -45,7 +45,6 @@ class CpuTraits:
     rseq_offset: int | None
     tid_offset: int | None
     xstate_mask: int
-    xstate_bytes: int
     xsavec: bool
 
 
@@ -99,7 +98,6 @@ class Halt:
             ),
             tid_offset=tid_offset,
             xstate_mask=xstate_mask(flags),
-            xstate_bytes=xstate_bytes(flags),
             xsavec="xsavec" in flags,
         )
 
@@ -371,15 +369,6 @@ def xstate_mask(flags: frozenset[str]) -> int:
     if "avx512f" in flags:
         mask |= _AVX512
     return mask
-
-
-def xstate_bytes(flags: frozenset[str]) -> int:
-    """The most that such state takes: legacy region and header, then the highest offset that a
-    processor has in the standard format (SDM Vol. 1, 13.4, 13.5), or the sum in the compacted."""
-    mask, compact = xstate_mask(flags), "xsavec" in flags
-    if mask & _AVX512:
-        return 2432 if compact else 2688
-    return 832 if mask & _AVX else 576
 
 
 def _auxv_word(pid: int, kind: int) -> int:

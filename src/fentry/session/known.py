@@ -55,7 +55,7 @@ def traits_of(cpu: CpuTraits, functions: Functions) -> Traits:
         tid_offset = functions.static_tid_offset()
     return Traits(
         cpu.rdpid, cpu.fsgsbase, cpu.rseq_offset, tid_offset,
-        cpu.xstate_mask, cpu.xstate_bytes, cpu.xsavec, has_one_node(),
+        cpu.xstate_mask, cpu.xsavec, has_one_node(),
     )  # fmt: skip
 
 

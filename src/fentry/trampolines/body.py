@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from fentry.ring.layout import CLOCK_TSC
 from fentry.x86.calls import Vectors
 
+# Parts of the extended state, as XCR0 numbers them.
+_AVX, _AVX512 = 0x4, 0xE0
+
 RSEQ_SIGNATURE = 0x53053053  # what glibc registers on x86: sysdeps/unix/sysv/linux/x86/bits/rseq.h
 
 
@@ -18,8 +21,7 @@ class Traits:
     or some have no fs base.
     `tid_offset` likewise for the thread's tid, None where no such word is known.
     `xstate_mask` says which vector and x87 state the kernel has enabled, as XCR0 numbers it (SDM
-    Vol. 1, 13.1); 0 where there is no XSAVE. `xstate_bytes` is the area that it takes, `xsavec`
-    whether in the compacted format.
+    Vol. 1, 13.1); 0 where there is no XSAVE. `xsavec`: it can be saved in the compacted format.
     `one_node`: the number that RDPID reads is that of the CPU, without a NUMA node's above it.
     """
 
@@ -28,9 +30,17 @@ class Traits:
     rseq_offset: int | None = None
     tid_offset: int | None = None
     xstate_mask: int = 0
-    xstate_bytes: int = 576
     xsavec: bool = False
     one_node: bool = False
+
+    @property
+    def xstate_bytes(self) -> int:
+        """The most that such state takes: legacy region and header, then the highest offset that a
+        processor has in the standard format (SDM Vol. 1, 13.4, 13.5), or the sum in the compacted.
+        """
+        if self.xstate_mask & _AVX512:
+            return 2432 if self.xsavec else 2688
+        return 832 if self.xstate_mask & _AVX else 576
 
 
 @dataclass(frozen=True, slots=True)
