@@ -156,9 +156,9 @@ __attribute__((naked, noinline)) static long call_at(long x, char *top)
 
 static void odd_stacks(char *guarded, long left)
 {
-    char room[512];
+    char room[8192]; /* below it lies what call_at itself has pushed */
     for (int off = 0; off < 16; off++)
-        CHECK("misaligned", call_at(off, room + 256 + off), off + 1);
+        CHECK("misaligned", call_at(off, room + 8000 + off), off + 1);
     /* `left` bytes for whoever f_thin calls, behind its return address */
     CHECK("nearly full", call_at(77, guarded + left + 8), 78);
 }
@@ -178,7 +178,7 @@ static void *work(void *unused)
     char *map = mmap(NULL, 2 * pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     /* AT_MINSIGSTKSZ (51): what the kernel writes; the handler and whom it calls need a little */
     stack_t stack = {.ss_size = getauxval(51) + bed_number("room", 512)};
-    char *alternate = mmap(NULL, 4 * pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *alternate = mmap(NULL, pages + stack.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     stack.ss_sp = alternate + pages;
     (void)unused;
     mprotect(map, pages, PROT_NONE);
