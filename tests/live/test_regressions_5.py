@@ -167,12 +167,12 @@ def test_what_the_text_calls_is_in_use_whatever_its_arena(account: Account) -> N
             with attach(target.pid, tracing.SMALL) as session:
                 ops = session.register(tracing.counting("f_lea"))
                 dispatcher = session._known.dispatcher
-                ((key, one),) = dispatcher._live.items()
+                ((key, one),) = dispatcher.trampolines.live.items()
                 assert key[0] != LIST
-                dispatcher._live = {(one.set, one.arena + 1): one}
+                dispatcher.trampolines.live = {(one.set, one.arena + 1): one}
                 session.unregister(session.register(tracing.counting("f_nop5")))
                 counts_rightly(target, session, ops)
-                return one in dispatcher._live.values()
+                return one in dispatcher.trampolines.live.values()
 
         assert account.run(controller)
         target.go()

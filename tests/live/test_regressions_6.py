@@ -123,7 +123,7 @@ def test_a_c_function_stays_while_a_thread_is_in_an_old_list_that_calls_it(
             with attach(target.pid, LISTED) as one, attach(target.pid, LISTED) as two:
                 one.register(tracing.counting("f_nop5"))
                 ops = one.register(calling(SUM, "f_lea"))
-                memory, (trampoline,) = one.target.memory, one._known.dispatcher._lists
+                memory, (trampoline,) = one.target.memory, one._known.dispatcher.trampolines.lists
                 entries = read_list(memory, memory.read_u64(trampoline.section))
                 stop_at(worker(target), next(e.body for e in entries if e.id == ops.id))
                 number = ops.id
@@ -177,7 +177,7 @@ def test_the_number_of_one_whose_code_still_counts_is_nobody_elses(account: Acco
             with attach(target.pid, SMALL) as two:
                 two.register(tracing.counting("f_plain"))
                 ops = one.register(tracing.counting("f_lea"))
-                live = one._known.dispatcher._live
+                live = one._known.dispatcher.trampolines.live
                 code = next(t.address for (chosen, _), t in live.items() if chosen == (ops.id,))
                 stop_at(worker(target), code)
                 one.close()

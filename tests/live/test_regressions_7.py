@@ -54,7 +54,7 @@ def test_a_call_that_has_not_looked_at_the_list_is_seen_when_its_function_leaves
             with attach(target.pid, LISTED) as one, attach(target.pid, SETS) as two:
                 kept = one.register(tracing.counting("f_nop5"))
                 loose = one.register(tracing.recording("f_lea"))
-                (trampoline,) = one._known.dispatcher._lists
+                (trampoline,) = one._known.dispatcher.trampolines.lists
                 target.go()
                 stop_at(worker(target), trampoline.address)
                 other = two.register(tracing.counting("f_plain"))  # all functions leave the list
@@ -109,7 +109,7 @@ def test_a_late_call_of_ops_that_have_gone_is_not_counted_for_others(account: Ac
         def controller() -> tuple[Counter[str], Counter[str]]:
             with attach(target.pid, SETS) as session:
                 gone = session.register(tracing.counting("f_nop5"))
-                (code,) = session._known.dispatcher._live.values()
+                (code,) = session._known.dispatcher.trampolines.live.values()
                 target.go()
                 stop_at(worker(target), code.address)
                 session.unregister(gone)
@@ -134,7 +134,7 @@ def test_a_call_is_seen_that_had_not_looked_at_the_threads_of_its_ops(account: A
                 ops = tracing.counting("f_nop5")
                 ops.threads = ThreadFilter(notrace_tids=frozenset({target.pid}))
                 session.register(ops)
-                (code,) = session._known.dispatcher._live.values()
+                (code,) = session._known.dispatcher.trampolines.live.values()
                 target.go()
                 stop_at(worker(target), code.address)
                 session.set_threads(ops, ThreadFilter())

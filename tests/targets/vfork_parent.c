@@ -1,6 +1,7 @@
 // build: gcc -O2 -fcf-protection=none -pthread vfork_parent.c
 // The main thread sits in vfork (state D) while its child sleeps ms=300; another thread calls
 // f_beside all the time. vforks counts children; ready is set within the first child's life.
+// stays=1: children stay on until the test wishes something.
 #include "bed.h"
 #include <sys/wait.h>
 
@@ -26,6 +27,7 @@ int main(int argc, char **argv)
     bed_open(argc, argv);
     volatile uint64_t *vforks = bed_counter("vforks");
     long ms = bed_number("ms", 300), end = bed_now_ns() + bed_number("seconds", 3) * 1000000000L;
+    long stays = bed_number("stays", 0);
     bed_enter();
     bed_threads(&thread, 1, work);
     while (!BED_LOAD(bed->stop)) {
@@ -34,7 +36,9 @@ int main(int argc, char **argv)
         if (!child) {
             if (!*vforks)
                 __atomic_store_n(&bed->ready, 1, __ATOMIC_RELEASE);
-            syscall(SYS_nanosleep, &t, NULL);
+            do
+                syscall(SYS_nanosleep, &t, NULL);
+            while (stays && !BED_LOAD(bed->wish) && !BED_LOAD(bed->stop));
             _exit(5);
         }
         ++*vforks;
