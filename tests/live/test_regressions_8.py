@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from tests.support import tracing
@@ -18,10 +20,13 @@ from tests.support.state import diff, snapshot
 from tests.support.unprivileged import Account, ChildFailed
 
 from fentry.errors import AttachError
+from fentry.process import ptrace, stop
 from fentry.process import target as process
 from fentry.process.gather import Pieces
 from fentry.process.maps import read_maps
+from fentry.process.proc import list_tids
 from fentry.process.remote import ROOM_BYTES
+from fentry.process.stop import OTHERS_LIMIT_S, Stop
 from fentry.process.stub import Call
 from fentry.region import region as regions
 from fentry.region.layout import State
@@ -178,3 +183,37 @@ def test_a_process_that_has_hidden_its_memory_meanwhile_is_refused_in_words(
 
     said = account.run(controller)
     assert ("Operation not permitted" in said) is (account.uid != 0)
+
+
+def test_several_others_one_after_the_other_are_waited_for(account: Account) -> None:
+    # None of them for as long as a debugger would stay, all of them for longer.
+    def holds(line: Line, pid: int) -> None:
+        for tid in list_tids(pid):
+            while True:
+                try:
+                    ptrace.seize(tid, 0)
+                    break
+                except PermissionError:
+                    continue
+        line.say("held")
+        time.sleep(OTHERS_LIMIT_S * 0.4)
+
+    with start(build("hot.c"), "threads=1", account=account, hold=True) as target:
+        with ExitStack() as stack:
+            first, *others = [
+                stack.enter_context(beside(account, holds, target.pid)) for _ in range(5)
+            ]
+
+            def controller() -> None:
+                with pytest.MonkeyPatch.context() as patched:
+                    patched.setattr(
+                        stop, "LOCK_LIMIT_S", 60.0
+                    )  # how long in all is not the question
+                    with Stop(target.pid):
+                        pass
+
+            account.run(controller)
+            for one in (first, *others):
+                assert one.hear() == "held"
+        target.go()
+        assert target.stop().is_well

@@ -23,7 +23,6 @@ from fentry.process.proc import (
     command_of,
     list_tids,
     read_stat,
-    read_status,
     running,
     status_number,
 )
@@ -98,6 +97,7 @@ class Stop:
         self._is_idle = False  # the machine, just before
         self._filtered: set[int] = set()
         self._looked_at: set[int] = set()
+        self._met, self._met_at = 0, 0.0  # the last other tracer that was in the way, since when
         self._is_upset = False
         self._dying: set[int] = set()
         self._members: set[int] = set()  # the threads of the process, when all of them stood
@@ -144,9 +144,8 @@ class Stop:
                         return
             except LockError:
                 # To restore, everybody is waited for: a controller that is leaving has no name.
-                short = self.bounded and not self._is_held_by_fentry(tids)
-                patience = OTHERS_LIMIT_S if short else LOCK_LIMIT_S
-                if time.monotonic() > began + patience:
+                stays = self._holder_stays(tids) and self.bounded
+                if stays or time.monotonic() > began + LOCK_LIMIT_S:
                     raise
                 time.sleep(_LONGEST_PAUSE_S)  # another controller: its stops are short
                 continue
@@ -154,15 +153,23 @@ class Stop:
                 raise TargetGone(f"process {self.pid} has no live thread", cause="it is a zombie")
             time.sleep(_LONGEST_PAUSE_S)
 
-    def _is_held_by_fentry(self, tids: list[int]) -> bool:
+    def _holder_stays(self, tids: list[int]) -> bool:
+        # Whether one and the same tracer, and no fentry that is known as such, is met for long. Of
+        # several programs that use fentry, each lets go soon, though one or another may be met.
+        holder = self._holder(tids)
+        if holder != self._met:
+            self._met, self._met_at = holder, time.monotonic()
+        if not holder or time.monotonic() <= self._met_at + OTHERS_LIMIT_S:
+            return False
+        return "fentry" not in command_of(holder) and holder not in self._friends()
+
+    def _holder(self, tids: list[int]) -> int:
+        # Who traces a thread of the target; 0 if it was let go meanwhile.
         for tid in tids:
-            try:
-                tracer = read_status(self.pid, tid).tracer_pid
-            except TargetGone:
-                continue
-            if tracer and tracer not in (os.getpid(), threading.get_native_id()):
-                return "fentry" in command_of(tracer) or tracer in self._friends()
-        return True  # it was let go meanwhile
+            tracer = self._tracer_of(tid)
+            if tracer not in (0, os.getpid(), threading.get_native_id()):
+                return tracer
+        return 0
 
     def _seize(self, tid: int) -> bool:
         # True when `tid` is ours now; False for dead threads and kernel workers. Refused without
@@ -304,9 +311,7 @@ class Stop:
         try:
             self._seize_new(list_tids(self.pid))
         except LockError:
-            if not self._is_held_by_fentry(list_tids(self.pid)):
-                limit += OTHERS_LIMIT_S - self.limit_s
-            if time.monotonic() > limit:
+            if self._holder_stays(list_tids(self.pid)) or time.monotonic() > limit:
                 raise
             self._release_running()
             time.sleep(_LONGEST_PAUSE_S)
