@@ -18,7 +18,7 @@ from tests.support.process import Target, start
 from tests.support.state import diff, snapshot
 from tests.support.unprivileged import Account
 
-from fentry.dispatch import apply
+from fentry.dispatch import trampolines
 from fentry.dispatch.list import LIST
 from fentry.dispatch.ops import Ops
 from fentry.errors import BadInput
@@ -139,7 +139,7 @@ def test_list_takes_the_sets_for_which_no_row_is_left(
         def controller() -> tuple[Counter[str], Counter[str], set[str], set[str]]:
             with attach(target.pid, BIG) as session:
                 rows = len(session._known.dispatcher._arenas) + 5
-                monkeypatch.setattr(apply, "TRAMPOLINE_ROWS", rows)
+                monkeypatch.setattr(trampolines, "TRAMPOLINE_ROWS", rows)
                 # Each one changes the sets of all before it: at the fourth, two have no room.
                 every = [session.register(tracing.recording(*names[:n])) for n in range(1, 7)]
                 crowded = on_list(session)
@@ -147,7 +147,7 @@ def test_list_takes_the_sets_for_which_no_row_is_left(
                 target.await_calls("f_plain", 500)
                 held = target.hold()
                 records = tracing.recorded(session)
-                monkeypatch.setattr(apply, "TRAMPOLINE_ROWS", 4096)
+                monkeypatch.setattr(trampolines, "TRAMPOLINE_ROWS", 4096)
                 session.set_filter(every[0], names[:2])
                 return held, records, crowded, on_list(session)
 

@@ -6,8 +6,7 @@ text, pads that are in use.  Removal: text, then pads, then rows (docs/design/re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +27,20 @@ from fentry.dispatch.code_space import CodeSpace
 from fentry.dispatch.controllers import Outdated
 from fentry.dispatch.list import LIST, Listed, OpsList, overflow, split, too_large
 from fentry.dispatch.natives import Natives
+from fentry.dispatch.ownership import Ownership
 from fentry.dispatch.plan import Plan
+from fentry.dispatch.trampolines import Trampolines
 from fentry.dispatch.writes import Writes, windows
-from fentry.errors import LockError, PatchError
+from fentry.errors import PatchError
 from fentry.process.deferral import deferred_signals
 from fentry.process.gather import MOST_PIECES, Evidence, Pieces
 from fentry.process.target import Halt, Target
 from fentry.region.layout import (
     MAX_SET,
-    TRAMPOLINE_DTYPE,
-    TRAMPOLINE_ROWS,
     Kind,
     SiteFlag,
     SiteState,
     State,
-    TrampolineKind,
 )
 from fentry.region.lists import ListEntry, read_list
 from fentry.region.owners import Owner
@@ -60,7 +58,6 @@ from fentry.trampolines.list import build_list, cell_offset
 from fentry.x86.code import Code
 
 UNKNOWN_SET = (-1,)  # what an adopted site calls when no live trampoline lies there
-_MOST_WAITING = 4  # trampolines that nobody calls and that are not yet free: their slots are, too
 
 BodyOf = Callable[[int], Body]
 Codes = dict[tuple[Set, int], tuple[Callable[[int], Code], int]]  # for an origin; bytes
@@ -96,7 +93,6 @@ class Dispatcher:
         self.table = table
         self._traits = traits
         self._natives = natives
-        self._owner = owner
         self._code = CodeSpace(target.memory, region, arenas)
         self._arenas = self._code.arenas
         lookup = np.asarray(list(arena_of_module) or [0], np.int32)
@@ -109,25 +105,13 @@ class Dispatcher:
         self._site_of_row: list[int] = []
         self._keys: dict[int, int] = {}
         self._first_patched: Rows | None = None  # a site of each module, while it is known
-        self._live: dict[tuple[Set, int], Trampoline] = {}
-        self._parked: list[Trampoline] = []
-        self._twins: list[Trampoline] = []  # in use, of a set that has another one in its arena
-        # What sites call that we do not know of, or call again once somebody's breakpoint is gone.
-        self._strange: set[int] = set()
         self.unseen: list[int] = []  # rows of sites of other controllers that our table lacks
         self._lists_all = lists_all
         self._list = OpsList(traits)
-        self._lists: list[Trampoline] = []
-        # Sites that do not call the list any more; a call may be in it and not have looked yet.
-        self._left_list = np.zeros(n, np.bool_)
-        self._free_rows: list[int] = []
-        self._next_row = 0
-        self._gaps: list[tuple[int, int, int]] = []  # memory that no row tells of: arena, from, to
-        self._stale: list[int] = []  # rows of sites whose module is gone
+        self.trampolines = Trampolines(region.registry, natives, self._code, self._list, n)
         self._covered: list[int] = []  # sites that call the list under somebody else's bytes
-        header = region.registry.header
-        self.generation = int(header["generation"])
-        self._site_rows = int(header["site_rows"])
+        self.ownership = Ownership(target, region, owner)
+        self._site_rows = int(region.registry.header["site_rows"])
 
     # 1. What others ask
 
@@ -165,14 +149,14 @@ class Dispatcher:
     @property
     def known_ids(self) -> set[int]:
         """Ids of ops that any set holds or held."""
-        parked = (one.set for one in self._parked)
+        parked = (one.set for one in self.trampolines.parked)
         return {one for chosen in (*self._sets, *parked) for one in chosen}
 
     @property
     def parked_bytes(self) -> int:
         """Memory of trampolines and C functions that nobody calls any more and that are not yet
         free."""
-        return sum(one.bytes for one in self._parked) + self._natives.parked_bytes
+        return self.trampolines.parked_bytes + self._natives.parked_bytes
 
     def adopt(self) -> dict[int, NDArray[np.bool_]]:
         """Take over what the registry says of sites, trampolines and arenas.
@@ -182,34 +166,12 @@ class Dispatcher:
         registry = self._region.registry
         # First: who changes anything while all the rest is read makes this out of date.
         generation = int(registry.header["generation"])
-        self.generation = -1 if generation % 2 else generation
+        self.ownership.generation = -1 if generation % 2 else generation
         for segment in self._region.of_kind(Kind.CODE):
             self._code.at(segment.address).add(segment)
-        by_address: dict[int, Trampoline] = {}
-        rows, sites = registry.trampolines, registry.sites
-        for i in np.flatnonzero(rows["state"] == State.LIVE).tolist():
-            row = rows[i]
-            chosen = tuple(int(one) for one in row["ops"][: int(row["nr_ops"])])
-            if row["kind"] == TrampolineKind.LIST:
-                chosen = LIST
-            arena = self._arenas.index(self._code.at(int(row["address"])))
-            one = Trampoline(
-                chosen, arena, int(row["address"]), int(row["bytes"]), i, int(row["section"])
-            )
-            by_address[one.address] = one
-            if chosen == LIST:
-                self._lists.append(one)
-                self._live[chosen, arena] = one
-            self._next_row = i + 1
-        unused = rows["state"][: self._next_row] != State.LIVE
-        self._free_rows = np.flatnonzero(unused)[::-1].tolist()
+        by_address, sites = self.trampolines.adopt(), registry.sites
         self._adopt_sites(sites, by_address)
-        # What nothing calls is not to be taken for that of new ops: who was here may have died.
-        self._twins = [one for one in by_address.values() if one.set != LIST]
-        self._park_unused()
-        for one in self._twins:
-            self._live.setdefault((one.set, one.arena), one)
-        self._twins = [o for o in self._twins if self._live[o.set, o.arena] is not o]
+        self.trampolines.adopt_called(by_address, self._called)
         numbers = {one for chosen in self._sets for one in chosen}
         has = {n: np.array([n in chosen for chosen in self._sets]) for n in numbers}
         members = {number: flags[self._current] for number, flags in has.items()}
@@ -218,14 +180,14 @@ class Dispatcher:
         spans += [(low, high - low) for low, high in self._natives.spans]
         spans += [(piece.address, piece.bytes) for piece in self._list.now.pieces]
         known = UNKNOWN_SET not in self._sets  # else text calls what no row tells of
-        self._gaps = self._code.gaps(spans, sites) if known else []
+        self.trampolines.gaps = self._code.gaps(spans, sites) if known else []
         return members
 
     def _adopt_list(self, members: dict[int, NDArray[np.bool_]]) -> None:
         tables: dict[int, list[ListEntry]] = {}
         known = np.flatnonzero(self._text.row >= 0)
         calling = np.zeros(len(self.table), np.bool_)
-        for one in self._lists:
+        for one in self.trampolines.lists:
             table = self._target.memory.read_u64(one.section)
             tables.setdefault(table, read_list(self._target.memory, table))
             sites = np.flatnonzero(
@@ -234,9 +196,9 @@ class Dispatcher:
             for entry in tables[table]:
                 chosen = members.setdefault(entry.id, np.zeros(len(self.table), np.bool_))
                 chosen[sites] |= entry.wants(self._text.row[sites])
-                self._left_list[known] |= entry.wants(self._text.row[known])
+                self.trampolines.left_list[known] |= entry.wants(self._text.row[known])
             calling[sites] = True
-        self._left_list &= ~calling
+        self.trampolines.left_list &= ~calling
         self._list.adopt(tables)
 
     def _adopt_sites(self, rows: NDArray[np.void], trampolines: dict[int, Trampoline]) -> None:
@@ -245,14 +207,14 @@ class Dispatcher:
         stale = (sites >= 0) & ~adoption.is_of_now(memory, self._region, self.table, sites, rows)
         sites[stale] = -1
         # A detach would take their bytes for what was there before.
-        self._stale = np.flatnonzero(stale & (rows["state"] != SiteState.GONE)).tolist()
+        self.ownership.stale = np.flatnonzero(stale & (rows["state"] != SiteState.GONE)).tolist()
         self._site_of_row = sites.tolist()
         known = sites >= 0
         # In a module that we have not seen, or see otherwise: somebody else's, who knows it.
         unseen = np.flatnonzero(~known & (rows["state"] != SiteState.GONE))
         unseen = unseen[adoption.lead_to_us(memory, self._region, rows[unseen])]
         self.unseen = [int(number) for number in unseen]
-        self._strange.update(adoption.called_by(memory, rows[unseen]))
+        self.trampolines.strange.update(adoption.called_by(memory, rows[unseen]))
         rows, sites = rows[known], sites[known]
         self._text.row[sites] = np.flatnonzero(known)
         adoption.believe(self.table, sites, rows)
@@ -264,12 +226,12 @@ class Dispatcher:
         self._keys.update(zip(rows["key"].tolist(), sites.tolist(), strict=True))
         found, mapped = read_mapped(memory, self.table.patch[sites])
         changed = mapped & self._is_changed(sites, found)
-        lists = {one.address for one in self._lists}
+        lists = {one.address for one in self.trampolines.lists}
         for site, text in zip(sites[changed].tolist(), found[changed], strict=True):
             called = adoption.take_call(memory, self.table, self._text, site, text.tobytes())
             if called is None:
                 calls = int(rows["call"][np.flatnonzero(sites == site)[0]])
-                self._strange.add(calls)
+                self.trampolines.strange.add(calls)
                 if calls in lists:
                     self._covered.append(site)
             else:
@@ -301,31 +263,31 @@ class Dispatcher:
         All or nothing: raises PatchError, LockError, TargetGone, StopTimeout with every site as it
         was; Outdated when another controller has changed something since.
         """
-        self.check_owner()
+        self.ownership.check()
         plan, listed = self._with_list(plan)
         indices = np.array([self._index(chosen) for chosen in plan.sets], np.int32)
         wanted = indices[plan.wanted]
         sites = np.flatnonzero(wanted != self._current)
         if not len(sites) and listed is None:
-            with self.owned(bounded=bounded) as halt, self.changing():
-                self._free_parked(halt, few_wait=True)
+            with self.ownership.owned(bounded=bounded) as halt, self.ownership.changing():
+                self.trampolines.free(halt, few_wait=True)
                 before()
                 after()
             return 0
         marks, laid = [arena.mark() for arena in self._arenas], self._text.pad.copy()
-        rows = list(self._free_rows), self._next_row
+        rows = self.trampolines.mark()
         change, writing = None, False
         try:
             change = self._prepare(sites, wanted[sites], body_of, listed)
             writes = Writes(self.table, self._text, change)
             evidence = self._evidence(writes.pieces(), relied_on())
-            with self.owned(bounded=bounded, evidence=evidence) as halt:
+            with self.ownership.owned(bounded=bounded, evidence=evidence) as halt:
                 halt.stop.refuse_if_late()
                 if not evidence.held:
                     verify()
                 writing = True
-                with self.changing():
-                    self._free_parked(halt, few_wait=True)
+                with self.ownership.changing():
+                    self.trampolines.free(halt, few_wait=True)
                     before()
                     try:
                         self._write(halt, change, writes, verified=evidence.held)
@@ -341,7 +303,7 @@ class Dispatcher:
                 self._text.pad[~self._laid] = 0
             else:
                 self._text.pad = laid
-                self._free_rows, self._next_row = rows
+                self.trampolines.rewind(rows)
                 for arena, mark in zip(self._arenas, marks, strict=True):
                     arena.rewind(mark)
             raise
@@ -354,18 +316,17 @@ class Dispatcher:
         if text is None or others is None or len(text) + len(others) >= MOST_PIECES:
             return Evidence(self._target.pid, None)
         address, head = self._region.registry.head
-        self.check_owner(head=head)
+        self.ownership.check(head=head)
         return Evidence(self._target.pid, [(address, head), *text, *others])
 
     def _retract(self, change: Change) -> None:
         # What failed may have been told of: nobody is to take it over.
         for built, _ in change.built:
             if built.set == LIST:
-                row = _trampoline_row(built, State.FREE)
-                self._region.registry.write_trampoline(built.row, row)
+                self.trampolines.write_row(built, State.FREE)
 
     def _abandon(self, change: Change) -> None:
-        self._parked += [built for built, _ in change.built if built.set != LIST]
+        self.trampolines.parked += [built for built, _ in change.built if built.set != LIST]
         if change.list is not None:
             self._list.abandon(change.list)
 
@@ -373,7 +334,7 @@ class Dispatcher:
         # What goes on the list: nothing, as a rule; then no plan is changed.
         on_list = too_large(plan)
         direct = np.array([self._natives.direct(chosen) for chosen in plan.sets], np.bool_)
-        if not self._lists_all and len(plan.sets) * len(self._arenas) > self._free_row_count():
+        if not self._lists_all and len(plan.sets) * len(self._arenas) > self.trampolines.free_rows:
             on_list |= self._overflow(plan)
         if (on_list & direct).any():
             raise PatchError(
@@ -392,7 +353,7 @@ class Dispatcher:
                 cause=f"{len(self.unseen)} functions that are not seen here may be on it",
                 remedy="detach and attach again",
             )
-        left = self._left_list | (self._current == self._index(LIST))
+        left = self.trampolines.left_list | (self._current == self._index(LIST))
         return split(plan, on_list, np.flatnonzero(left), lambda one: self._natives.direct((one,)))
 
     def _refuse_covered(self) -> None:
@@ -410,18 +371,14 @@ class Dispatcher:
 
     def _overflow(self, plan: Plan) -> NDArray[np.bool_]:
         def known(chosen: Set, arena: int) -> bool:
-            return (chosen, arena) in self._live or len(chosen) > MAX_SET
+            return (chosen, arena) in self.trampolines.live or len(chosen) > MAX_SET
 
-        found = overflow(plan, self._arena, known, self._free_row_count())
-        if found.any() and self._parked:
-            with self.owned() as halt, self.changing():
-                self._free_parked(halt)
-            found = overflow(plan, self._arena, known, self._free_row_count())
+        found = overflow(plan, self._arena, known, self.trampolines.free_rows)
+        if found.any() and self.trampolines.parked:
+            with self.ownership.owned() as halt, self.ownership.changing():
+                self.trampolines.free(halt)
+            found = overflow(plan, self._arena, known, self.trampolines.free_rows)
         return found
-
-    def _free_row_count(self) -> int:
-        # But for those that list trampolines may need.
-        return len(self._free_rows) + TRAMPOLINE_ROWS - self._next_row - len(self._arenas)
 
     def _index(self, chosen: Set) -> int:
         if chosen not in self._set_index:
@@ -429,106 +386,10 @@ class Dispatcher:
             self._sets.append(chosen)
         return self._set_index[chosen]
 
-    @contextmanager
-    def owned(
-        self, *, current: bool = True, bounded: bool = True, evidence: Evidence | None = None
-    ) -> Iterator[Halt]:
-        """The target stopped, and what we have in it still ours: only here may it be written.
-
-        Raises LockError when another controller took it; Outdated, if the caller relies on what
-        is known of sites and code to be `current`, when another one has changed something. Neither
-        is asked where `evidence` of both still holds.
-        """
-        with self._target.stopped(bounded=bounded) as halt:
-            if evidence is not None and evidence.holds():
-                yield halt
-                return
-            generation = self.check_owner(current=False)
-            if generation % 2 and generation != self.generation:
-                # Somebody died in the middle of a change: nobody is at it now.
-                generation = self._region.registry.end_change(generation)
-            if current:
-                self._refuse_outdated(generation)
-            yield halt
-
-    @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Inside a stop: others have to look again at what is in the target."""
-        registry = self._region.registry
-        self.generation = registry.begin_change(self.generation)
-        try:
-            self._forget_stale()
-            yield
-        finally:
-            self.generation = registry.end_change(self.generation)
-
-    def _forget_stale(self) -> None:
-        if not self._stale:
-            return
-        rows = self._region.registry.sites
-        # Of a library that we do not know of yet, but another controller, the text is ours.
-        ours = adoption.lead_to_us(self._target.memory, self._region, rows[self._stale])
-        rows["state"][self._stale] = SiteState.GONE
-        for number in np.array(self._stale)[~ours].tolist():
-            self._region.registry.write_sites(number, rows[number : number + 1])
-        self._stale = []
-
-    def check_owner(self, *, current: bool = True, head: bytes | None = None) -> int:
-        """Raise LockError when what we have in the target is not ours any more, Outdated when it is
-        not `current`, what we know of it; the generation. As the registry's `head` says, if it has
-        been read."""
-        owners = self._region.owners
-        try:
-            if head is None:
-                generation = owners.generation_of(self._owner)
-            else:
-                generation = owners.generation_in(head, self._owner)
-        except PatchError as error:
-            raise LockError(
-                f"process {self._target.pid} is no longer traced",
-                cause="another controller detached it",
-            ) from error
-        if generation is None:
-            every = owners.every
-            taker = [o for o in every if o.number == self._owner.number and o.pid]
-            raise LockError(
-                f"process {self._target.pid} is no longer ours",
-                cause=f"{taker[0].text} took it over"
-                if taker
-                else "another controller detached it",
-            )
-        if current:
-            self._refuse_outdated(generation)
-        return generation
-
-    def _refuse_outdated(self, generation: int) -> None:
-        if generation != self.generation:
-            raise Outdated(
-                f"process {self._target.pid} is changed by another controller all the time",
-                cause="every change came too late",
-                remedy="try again",
-            )
-
-    def is_current(self) -> bool:
-        """Whether nobody else has changed anything since."""
-        return int(self._region.registry.header["generation"]) == self.generation
-
-    def needs(self, others: Collection[int]) -> bool:
-        """Whether code may still run that works for other ops than `others`: ids. To be asked
-        when no site calls any, as far as it is known: one under a breakpoint may again."""
-        every = (*self._live.values(), *self._parked, *self._twins)
-        kept = [one for one in every if one.set != LIST and not set(one.set) <= set(others)]
-        return bool(kept) or bool(self._list.parked) or bool(self._gaps)
-
-    def may_run(self, number: int) -> bool:
-        """Whether somebody may be in code that works for the ops of this id, gone or not."""
-        every = (*self._live.values(), *self._parked, *self._twins)
-        return bool(self._gaps) or number in self._list.ids or any(number in o.set for o in every)
-
     def free_parked(self, halt: Halt) -> None:
         """Free what nobody calls any more, as far as nobody is in it."""
-        with self.changing():
-            self._free_parked(halt)
+        with self.ownership.changing():
+            self.trampolines.free(halt)
 
     # 3. Outside the stop
 
@@ -578,7 +439,7 @@ class Dispatcher:
         pairs = {
             (self._sets[i], arena)
             for i, arena in set(zip(wanted.tolist(), self._arena[sites].tolist(), strict=True))
-            if i and (self._sets[i], arena) not in self._live
+            if i and (self._sets[i], arena) not in self.trampolines.live
         }
         missing: Codes = {}
         for chosen, arena in sorted(pairs):
@@ -614,7 +475,7 @@ class Dispatcher:
         for (_, arena), (_, size) in codes.items():
             need[arena] += -(-size // pads.PAD_BYTES) * pads.PAD_BYTES
         if self._code.is_short(need):
-            with self.owned() as halt:
+            with self.ownership.owned() as halt:
                 self._code.make_room(halt, need)
 
     def _place(
@@ -628,7 +489,7 @@ class Dispatcher:
             code = build(self._arenas[arena].take(size) if size else 0)
             address = code.origin
             section = cell_offset(code) if chosen == LIST else section_offset(code)
-            row = self._take_row()
+            row = self.trampolines.take_row()
             built = Trampoline(
                 chosen, arena, address, len(code.data), row, address + section if section else 0
             )
@@ -637,23 +498,11 @@ class Dispatcher:
         for index in set(wanted.tolist()) - {0}:
             for arena in range(len(self._arenas)):
                 key = (self._sets[index], arena)
-                found = fresh.get(key) or self._live.get(key)
+                found = fresh.get(key) or self.trampolines.live.get(key)
                 if found is not None:
                     at = (wanted == index) & (self._arena[change.sites] == arena)
                     change.call[at] = found.address
                     change.trampoline[at] = found.row
-
-    def _take_row(self) -> int:
-        if self._free_rows:
-            return self._free_rows.pop()
-        if self._next_row == TRAMPOLINE_ROWS:
-            raise PatchError(
-                f"the registry has room for {TRAMPOLINE_ROWS} trampolines",
-                cause="too many different sets of ops on the functions of one process",
-                remedy="fewer ops, or ops with the same filters",
-            )
-        self._next_row += 1
-        return self._next_row - 1
 
     def _assign_rows(self, change: Change) -> None:
         sites = change.sites[change.fresh_rows]
@@ -717,7 +566,7 @@ class Dispatcher:
         for built, code in change.built:
             if code.data:
                 memory.write(built.address, code.data)
-            registry.write_trampoline(built.row, _trampoline_row(built, State.LIVE))
+            self.trampolines.write_row(built, State.LIVE)
         for address, laid in change.fresh_pads:
             memory.write(address, laid.tobytes())
         for address, piece in change.list.writes if change.list else ():
@@ -746,7 +595,7 @@ class Dispatcher:
     def _joins_list(self, change: Change) -> dict[Trampoline, int]:
         # The tables that list trampolines walk now, if a site that did not call one will.
         fresh = [built for built, _ in change.built if built.set == LIST]
-        every = [*self._lists, *fresh]
+        every = [*self.trampolines.lists, *fresh]
         if not every:
             return {}
         addresses = np.array([one.address for one in every], np.uint64)
@@ -762,7 +611,7 @@ class Dispatcher:
         if change.list is None or change.list.version is None:
             chosen, table = fresh, self._list.now.table
         else:
-            chosen, table = [*self._lists, *fresh], change.list.version.table
+            chosen, table = [*self.trampolines.lists, *fresh], change.list.version.table
         for one in chosen:
             self._target.memory.write_u64(one.section, table)
 
@@ -796,77 +645,14 @@ class Dispatcher:
         if len(sites):
             detours.fill(halt, self.table, sites, self._text.pad[sites])
 
-    def _free_parked(self, halt: Halt, *, few_wait: bool = False) -> None:
-        # To prove that nobody is in them all stacks are read: a few can wait for more.
-        least = _MOST_WAITING if few_wait else 1
-        if not (self._asks_list or self._natives.has_parked) and len(self._parked) < least:
-            return
-        rips = np.array(halt.rips(), np.uint64)
-        self._free_list(halt, rips)
-        kept: list[Trampoline] = []
-        for one in self._parked:
-            low, high = one.address, one.address + one.bytes
-            if (
-                (rips >= np.uint64(low)) & (rips < np.uint64(high))
-            ).any() or self._natives.is_running(halt, one.set, [(low, high)]):
-                kept.append(one)
-                continue
-            if one.section:
-                halt.clear_rseq(low, high)
-            self._region.registry.write_trampoline(one.row, _trampoline_row(one, State.FREE))
-            if one.bytes:
-                self._arenas[one.arena].give(one.address, one.bytes)
-            self._free_rows.append(one.row)
-        self._parked = kept
-        called = {n for one in (*self._live.values(), *self._twins, *kept) for n in one.set}
-        called |= self._list.ids
-        if not self._gaps:  # else bodies of older lists may be there that call them
-            self._natives.sweep(halt, called, self._code)
-
-    @property
-    def _asks_list(self) -> bool:
-        # Whether anything depends on who is in the list.
-        return bool(self._list.parked or self._gaps or self._left_list.any())
-
-    def _free_list(self, halt: Halt, rips: NDArray[np.uint64]) -> None:
-        # A body returns into the trampoline, and that reads the table and bitmaps: all or nothing.
-        spans = [(one.address, one.address + one.bytes) for one in self._lists]
-        if not self._asks_list or self._list.is_walked(rips, spans):
-            return
-        self._left_list[:] = False
-        spans += self._list.code
-        running = {n for n in self._list.ids if self._natives.is_running(halt, [n], spans)}
-        for piece in self._list.free(running):
-            if piece.is_code:
-                halt.clear_rseq(piece.address, piece.address + piece.bytes)
-            self._code.give_code(piece.address, piece.bytes)
-        self._free_gaps(halt, rips)
-
-    def _free_gaps(self, halt: Halt, rips: NDArray[np.uint64]) -> None:
-        # What another controller gave back, or had not come to use. All or nothing: who is in the
-        # body of an old list there goes on reading its table.
-        spans = [(low, high) for _, low, high in self._gaps]
-        starts = np.array([low for low, _ in spans], np.uint64)
-        ends = np.array([high for _, high in spans], np.uint64)
-        at = np.searchsorted(starts, rips, side="right") - 1
-        if (rips[at >= 0] < ends[at[at >= 0]]).any():
-            return
-        if self._natives.is_running(halt, self._natives.ids, spans):
-            return
-        if spans:
-            halt.clear_rseqs(spans)
-        for arena, low, high in self._gaps:
-            self._arenas[arena].give(low, high - low)
-        self._gaps = []
-
     # 5. After it
 
     def _commit(self, change: Change, wanted: NDArray[np.int32]) -> None:
         sites = change.sites
         self._first_patched = None
         adding = change.mode != NONE
-        self._left_list[sites] |= self._current[sites] == self._index(LIST)
-        self._left_list &= wanted != self._index(LIST)
+        self.trampolines.left_list[sites] |= self._current[sites] == self._index(LIST)
+        self.trampolines.left_list &= wanted != self._index(LIST)
         keys = keys_of(self.table, self._text, sites[adding], change.mode[adding])
         self._keys.update(zip(keys.tolist(), sites[adding].tolist(), strict=True))
         self._text.mode[sites] = change.mode
@@ -874,35 +660,15 @@ class Dispatcher:
         self._text.modified[sites] = change.modified
         self._current[sites] = wanted[sites]
         for built, _ in change.built:
-            self._live[built.set, built.arena] = built
-            if built.set == LIST:
-                self._lists.append(built)
+            self.trampolines.add(built)
         if change.list is not None:
             self._list.commit(change.list)
         self._current[change.gone] = 0
         self.table.kind[change.gone] = SiteKind.REFUSED
         self.table.reason[change.gone] = Reason.FOREIGN
-        self._park_unused()
+        self.trampolines.park_unused(self._called)
 
-    def _park_unused(self) -> None:
-        # Judged by what the text calls: the arenas of an adopted one may be grouped otherwise.
-        called = set(self._text.call[self._text.mode != NONE].tolist()) | self._strange
-        for key, one in list(self._live.items()):
-            if one.address not in called and key[0] != LIST:
-                self._parked.append(self._live.pop(key))
-        self._parked += [one for one in self._twins if one.address not in called]
-        self._twins = [one for one in self._twins if one.address in called]
-
-
-def _trampoline_row(one: Trampoline, state: State) -> NDArray[np.void]:
-    row = np.zeros((), TRAMPOLINE_DTYPE)
-    row["address"], row["bytes"], row["state"] = one.address, one.bytes, state
-    row["section"] = one.section
-    if one.set == LIST:
-        row["kind"] = TrampolineKind.LIST
-        return row
-    if not one.bytes:
-        row["kind"] = TrampolineKind.DIRECT
-    row["nr_ops"] = len(one.set)
-    row["ops"][: len(one.set)] = one.set
-    return row
+    @property
+    def _called(self) -> set[int]:
+        # What the text calls now: addresses.
+        return set(self._text.call[self._text.mode != NONE].tolist())

@@ -121,6 +121,6 @@ def adopt_ops(
 
 
 def _free_ops_rows(place: Place, known: Known, numbers: Sequence[int]) -> None:
-    with known.owned(), known.dispatcher.changing():
+    with known.owned(), known.dispatcher.ownership.changing():
         for number in numbers:
             place.region.registry.write_ops(number, np.zeros((), OPS_DTYPE))

@@ -191,7 +191,7 @@ class Changes:
             self._replace(ops, threads)
         elif seen is not None:
             # Else another controller has moved the table.
-            self._known.dispatcher.check_owner(current=False)
+            self._known.dispatcher.ownership.check(current=False)
             seen.set(threads)
             ops.threads = threads
 

@@ -125,8 +125,8 @@ class Known:
         return self._now.others
 
     def owned(self, *, current: bool = True, bounded: bool = True) -> AbstractContextManager[Halt]:
-        """The target stopped, and what we have there still ours; see Dispatcher.owned."""
-        return self.dispatcher.owned(current=current, bounded=bounded)
+        """The target stopped, and what we have there still ours; see Ownership.owned."""
+        return self.dispatcher.ownership.owned(current=current, bounded=bounded)
 
     # 1. Looking again
 
@@ -139,7 +139,7 @@ class Known:
         changed = self.link_map.has_changed() or bool(lost)
         if changed or (thoroughly and self._is_other_code()):
             # Else another controller has put the text back.
-            self.dispatcher.check_owner(current=False)
+            self.dispatcher.ownership.check(current=False)
             self.take_over()
             self._again |= lost
 
@@ -182,10 +182,13 @@ class Known:
                 dispatcher = self._new_dispatcher(functions, natives)
                 members = dispatcher.adopt()
                 others = Others(self._region, natives, self._number, members)
-                if dispatcher.generation == generation and dispatcher.is_current():
+                if (
+                    dispatcher.ownership.generation == generation
+                    and dispatcher.ownership.is_current()
+                ):
                     break
             except FentryError:
-                if self.dispatcher.check_owner(current=False) == generation:
+                if self.dispatcher.ownership.check(current=False) == generation:
                     raise
             if time.monotonic() > deadline:
                 raise Outdated(
@@ -220,7 +223,7 @@ class Known:
     def _settled_generation(self) -> int:
         # The generation when nobody is in the middle of a change.
         deadline = time.monotonic() + MANNERS_S
-        while (generation := self.dispatcher.check_owner(current=False)) % 2:
+        while (generation := self.dispatcher.ownership.check(current=False)) % 2:
             if time.monotonic() < deadline:
                 time.sleep(PAUSE_S)
                 continue
@@ -240,7 +243,7 @@ class Known:
     def catch_up(self) -> None:
         """Costs a look at the header where nobody else has changed anything."""
         try:
-            self.dispatcher.check_owner()
+            self.dispatcher.ownership.check()
         except Outdated:
             try:
                 self.look_again()
@@ -283,7 +286,7 @@ class Known:
         with suppress(PatchError, TargetGone):
             registry = self._region.registry
             generation = int(registry.header["generation"])
-            if generation in (self.dispatcher.generation, self._keys_generation):
+            if generation in (self.dispatcher.ownership.generation, self._keys_generation):
                 return
             rows = registry.sites
             rows = rows[rows["state"] != region_layout.SiteState.GONE]
@@ -329,7 +332,7 @@ class Known:
         for _ in range(MOST_LOOKS):
             chosen = np.flatnonzero(members & table.traceable & ~self.dispatcher.patched)
             wrong = self.dispatcher.differs(chosen) | self.dispatcher.hole_is_foreign(chosen)
-            if not wrong.any() or self.dispatcher.is_current():
+            if not wrong.any() or self.dispatcher.ownership.is_current():
                 break
             self.read()  # another controller has patched them, perhaps
         table.kind[chosen[wrong]] = SiteKind.REFUSED

@@ -158,7 +158,7 @@ class Leaving:
                 return False
             known.learn_keys()
             known.dispatcher.free_parked(halt)
-            is_used = known.dispatcher.needs(known.others.ids)
+            is_used = known.dispatcher.trampolines.needs(known.others.ids)
             if is_used and not at_once:
                 return False
             own = [s for s in place.region.segments if s.owner == place.owner.number]

@@ -84,7 +84,9 @@ class OpsMemory:
         # Not one into which somebody may be about to count a call of ops that have gone, while
         # there is another.
         def left() -> list[int]:
-            numbers = [one for one in self._old_slots if self._known.dispatcher.may_run(one)]
+            numbers = [
+                one for one in self._old_slots if self._known.dispatcher.trampolines.may_run(one)
+            ]
             self._old_slots = {one: self._old_slots[one] for one in numbers}
             return list(self._old_slots.values())
 
@@ -108,7 +110,7 @@ class OpsMemory:
 
         def place() -> None:
             known = self._known
-            with known.owned() as halt, known.dispatcher.changing():
+            with known.owned() as halt, known.dispatcher.ownership.changing():
                 known.natives.place(halt, ops, known.dispatcher.code, near)
 
         self._place.turns.retried(place)
@@ -153,7 +155,7 @@ class OpsMemory:
             try:
                 return known.others.body(number, threads=known.traits.tid_offset is not None)
             except PatchError:
-                known.dispatcher.check_owner()  # it has left since, and taken its ring with it
+                known.dispatcher.ownership.check()  # it has left since, and taken its ring with it
                 raise
         ops, threads = known.ops[number], self.threads.address_of(number)
         if ops.callback is Callback.RECORD:
@@ -203,10 +205,10 @@ class OpsMemory:
         if not ops.threads:
             return
         ops.flags |= Flags.PID
-        table = self.threads.take(self._known.dispatcher.may_run)
+        table = self.threads.take(self._known.dispatcher.trampolines.may_run)
         if table is None and self.threads.has_spare:
             self._place.turns.retried(self._free_parked)
-            table = self.threads.take(self._known.dispatcher.may_run)
+            table = self.threads.take(self._known.dispatcher.trampolines.may_run)
         if table is not None:
             with self._known.owned(current=False):
                 self._place.region.set_instance(table.segment, ops.id)
@@ -248,7 +250,7 @@ class OpsMemory:
         with known.owned() as halt:
             if instance.segment is not None:
                 known.dispatcher.free_parked(halt)
-                if known.dispatcher.needs(known.others.ids | known.ops.keys()):
+                if known.dispatcher.trampolines.needs(known.others.ids | known.ops.keys()):
                     raise PatchError(
                         f"the ring of instance {instance.name!r} is in use",
                         cause="a thread is in a trampoline",

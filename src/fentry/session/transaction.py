@@ -114,4 +114,4 @@ class Transaction:
 
     def end_older_children(self) -> None:
         """Children keep the plan that they were forked with: after a change they are put back."""
-        self._place.end_children(before=self._known.dispatcher.generation)
+        self._place.end_children(before=self._known.dispatcher.ownership.generation)
