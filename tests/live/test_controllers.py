@@ -405,8 +405,8 @@ def test_who_is_always_too_late_gets_a_turn(account: Account) -> None:
             busy, late = start_both(stack, account, target)
             busy.say(("toggle", 1_000_000))
             for _ in range(5):
-                late.ask(("count", "f_lea"), seconds=15)
-                late.ask(("stop", "count"), seconds=15)
+                late.ask(("count", "f_lea"))
+                late.ask(("stop", "count"))
             assert not busy.has_news()  # it still changes all, all the time
             busy.kill()
             assert late.ask(("detach",))[1] == 0

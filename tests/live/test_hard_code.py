@@ -317,7 +317,7 @@ def test_a_program_with_data_of_gigabytes_is_traced(account: Account, form: str)
                 seen = tracing.recorded(session)
                 return said, tracing.counted(session, ops), seen, str(caught.value)
 
-        said, counts, seen, why = account.run(controller, seconds=30)
+        said, counts, seen, why = account.run(controller)
         assert diff(before, program.quiet()) == []
         assert program.ask("call") == "16 35 20 1"
     assert said == "16 35 10 1"
@@ -451,7 +451,7 @@ def test_text_on_a_read_only_mount_is_traced(account: Account) -> None:
         probe = ["sh", "-c", "echo READY; exec cat"]
         with fed(*alone, *probe, account=account, first="") as program:
             try:
-                program.target.await_condition(lambda: program.lines() == ["READY"], "mounted", 5)
+                program.target.await_condition(lambda: program.lines() == ["READY"], "mounted")
             except AssertionError:
                 missing("the right to mount in a namespace of one's own")
         with fed(*alone, build("mapped.c"), "m", library, offset, account=account) as program:

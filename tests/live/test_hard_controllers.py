@@ -171,7 +171,7 @@ def stop_inside_its_stop(child: int, target: Target, chance: random.Random) -> i
         assert os.WIFSTOPPED(status), status
         if any(tracer_of(target.pid, tid) == child for tid in target.tids()):
             return moments
-        target.await_calls("f_plain", 1, seconds=5)  # it runs while its controller does not
+        target.await_calls("f_plain", 1)  # it runs while its controller does not
         os.kill(child, signal.SIGCONT)
     pytest.fail("no moment of 400 was inside a stop")
 
@@ -185,9 +185,9 @@ def test_controller_stopped_at_any_moment_harms_nothing(account: Account, then: 
             with controller_of(target, account) as child:
                 stop_inside_its_stop(child, target, chance)
                 os.kill(child, signal.SIGCONT if then == "continued" else signal.SIGKILL)
-                target.await_calls("f_plain", 20, seconds=5)
+                target.await_calls("f_plain", 20)
                 assert target.bad == 0
-        target.await_calls("f_plain", 20, seconds=5)
+        target.await_calls("f_plain", 20)
         account.run(tracing.detach_as_command, target.pid)
         assert diff(before, snapshot(target.pid)) == []
         end = target.stop()

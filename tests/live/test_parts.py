@@ -27,6 +27,7 @@ ENTERED = {
     "f_catches.cold": 10,
 }  # fmt: skip
 BIG = Options(buffer_bytes=16 << 20)
+HUGE_BYTES = 128 << 20  # nothing is read while the threads are at work
 
 
 def rounds_of(target: Target, goal: int = 50) -> int:
@@ -49,7 +50,7 @@ def test_every_entry_of_a_part_is_counted_and_recorded(account: Account, dispatc
         before = quiet(target)
 
         def controller() -> tuple[int, Counter[str], Counter[str], set[int]]:
-            options = Options(buffer_bytes=16 << 20, dispatch=dispatch)
+            options = Options(buffer_bytes=HUGE_BYTES, dispatch=dispatch)
             with attach(target.pid, options) as session:
                 count = session.register(tracing.counting("part:f_*"))
                 session.register(tracing.recording("part:f_*"))
@@ -199,7 +200,7 @@ def test_parts_are_toggled_while_threads_throw(account: Account) -> None:
     with start(build("parts.cpp"), "threads=4", account=account) as target:
 
         def controller() -> None:
-            with attach(target.pid, Options(buffer_bytes=1 << 20)) as session:
+            with attach(target.pid, Options(buffer_bytes=1 << 20, max_stop_s=30)) as session:
                 for i in range(20):
                     make = tracing.counting if i % 2 else tracing.recording
                     word = "part:f_[clt]*" if i % 3 else "part:*"  # also those of the unwinder
@@ -207,7 +208,7 @@ def test_parts_are_toggled_while_threads_throw(account: Account) -> None:
                     assert target.is_alive and target.bad == 0, i
                 target.await_calls("rounds", 20)
 
-        account.run(controller)
+        account.run(controller, seconds=600)
         assert target.stop().is_well
 
 

@@ -47,7 +47,6 @@ def await_states(target: Program, letters: str) -> None:
     target.await_condition(
         lambda: all(s in letters and not tracer for s, tracer in states(target.pid).values()),
         f"all in {letters}: {states(target.pid)}",
-        seconds=2,
     )
 
 
@@ -161,7 +160,7 @@ def test_handler_of_the_controller_that_raises_loses_no_thread(
 def test_stub_of_a_dead_controller_stays_while_a_signal_handler_lies_above_it(
     account: Account,
 ) -> None:
-    with start(build("long_handler.c"), "ms=300", account=account) as target:
+    with start(build("long_handler.c"), account=account) as target:
         before = snapshot(target.pid)
 
         def die(i: int, result: int) -> bool:
@@ -182,10 +181,18 @@ def test_stub_of_a_dead_controller_stays_while_a_signal_handler_lies_above_it(
         target.await_condition(lambda: target.counters()["entered"] == 1, "in the handler")
         assert target.counters()["handled"] == 0
 
+        def release(stop: Stop) -> None:
+            real_release(stop)
+            target.wish(1)  # once it was seen in its handler
+
         def sweep() -> None:
             ours = Target(target.pid)
-            ours.sweep()
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(Stop, "release", release)
+                ours.sweep()
             ours.close()
+
+        real_release = Stop.release
 
         account.run(sweep)
         target.await_calls("rounds")
@@ -233,12 +240,11 @@ def test_exec_by_another_thread_during_stops_leaves_no_thread_traced(
                     outcomes["gone"] += 1
                 except FentryError as error:
                     outcomes[repr(error)] += 1
-                target.await_condition(stop.settle, "let go", seconds=2)
-            target.await_calls("execs", 5, seconds=2)  # while this controller lives on
+                target.await_condition(stop.settle, "let go")
+            target.await_calls("execs", 5)  # while this controller lives on
             target.await_condition(
                 lambda: not any(tracer for _, tracer in states(target.pid).values()),
                 "untraced",
-                seconds=2,
             )
             return outcomes
 

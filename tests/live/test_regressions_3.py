@@ -21,7 +21,7 @@ from fentry.process.remote import Remote
 from fentry.process.stub import Call
 from fentry.process.target import Target
 from fentry.region.registry import find_registry
-from fentry.session import attach
+from fentry.session import Options, attach
 
 MPROTECT = 10
 RWX = 7
@@ -55,13 +55,13 @@ def test_functions_of_threads_that_live_shortly_are_toggled(account: Account) ->
     with start(build("relay.c"), account=account) as target:
 
         def controller() -> None:
-            with attach(target.pid) as session:
+            with attach(target.pid, Options(max_stop_s=30)) as session:
                 for i in range(60):
                     make = tracing.counting if i % 2 else tracing.recording
                     session.unregister(session.register(make("f_*")))
                     assert target.is_alive and target.bad == 0, i
 
-        account.run(controller)
+        account.run(controller, seconds=600)
         target.await_calls("f_relay", 100)
         end = target.stop()
     assert end.is_well, end.err

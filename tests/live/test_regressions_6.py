@@ -29,8 +29,8 @@ from fentry.region.region import Region
 from fentry.session import Options, Session, attach, leaving
 from fentry.trampolines.native import CFunction
 
-SMALL = Options(buffer_bytes=1 << 20)
-LISTED = Options(buffer_bytes=1 << 20, dispatch="list")
+SMALL = Options(buffer_bytes=16 << 20)
+LISTED = Options(buffer_bytes=16 << 20, dispatch="list")
 SUM = CFunction.compile(callbacks.SUM)
 BREAKPOINT = b"\xcc"
 

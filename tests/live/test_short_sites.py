@@ -188,8 +188,7 @@ def test_a_thread_between_the_two_jumps_survives_the_detach(
 
         account.run(controller)
         os.kill(target.pid, signal.SIGCONT)
-        reached = target.counters()["f_around"]
-        target.await_calls("f_around", reached + 1000)
+        target.await_calls("f_around", 1000)
         if place == "pad":  # it was kept for the thread that stood in it, which runs again now
             account.run(lambda: tracing.detach_as_command(target.pid))
         assert text_hash(target.pid) == before
@@ -228,8 +227,7 @@ def test_a_breakpoint_over_the_short_jump_keeps_the_long_one(account: Account) -
             return tracing.detach_as_command(target.pid)
 
         account.run(again)
-        reached = target.counters()["f_around"]
-        target.await_calls("f_around", reached + 1000)
+        target.await_calls("f_around", 1000)
         end = target.stop()
     assert end.is_well, end.err
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from fentry.region.layout import Kind, State
 from fentry.ring.layout import TID_MASK
 from fentry.session import Options, Session, adopt, attach
 
-BIG = Options(buffer_bytes=16 << 20)
+BIG = Options(buffer_bytes=64 << 20)  # nothing is read while the threads are at work
 FUNCTIONS = ("f_one", "f_two")
 
 
@@ -157,7 +158,7 @@ def test_other_programs_are_filtered_as_well(account: Account, form: str) -> Non
     except BuildFailed as failed:
         missing(str(failed).partition("\n")[0])
     with start(program, "threads=3", "pause_us=50", account=account, hold=True) as target:
-        chosen = target.tids()[2]
+        chosen = workers(target)[1]
 
         def controller() -> tuple[list[int], int, int]:
             with attach(target.pid, BIG) as session:
@@ -395,6 +396,14 @@ def test_threads_are_seen_while_they_have_a_name(account: Account, target: Targe
     assert two == made_by(second, w0, w1)
 
 
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+def workers(target: Target) -> list[int]:
+    """All threads but the main one, which need not have the lowest tid."""
+    return [tid for tid in target.tids() if tid != target.pid]
+
+
 def names_of(target: Target) -> set[bytes]:
     """comm of all threads."""
     folder = Path(f"/proc/{target.pid}/task")
@@ -412,15 +421,15 @@ def next_tid() -> Iterator[Callable[[int], None]]:
 
     A process of root does it, for whoever calls.
     """
-    if os.getuid():
-        missing("root, to choose a tid (ns_last_pid)")
+    if os.getuid() or not os.access(LAST_PID, os.W_OK):
+        missing(f"root who may write {LAST_PID}, to choose a tid")
     asking, asked = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
         os.close(asking[1])
         try:
             while wish := os.read(asking[0], 16):
-                Path("/proc/sys/kernel/ns_last_pid").write_text(str(int(wish) - 1))
+                LAST_PID.write_text(str(int(wish) - 1))
                 os.write(asked[1], b"done")
         finally:
             os._exit(0)
@@ -438,15 +447,17 @@ def next_tid() -> Iterator[Callable[[int], None]]:
 
 
 def make_thread_with_tid(target: Target, tid: int, choose: Callable[[int], None]) -> None:
-    """One more thread of known.c, with a tid that nobody has."""
-    for n in range(2, 200):
+    """One more thread of known.c, with a tid that nobody has or that becomes free."""
+    deadline = time.monotonic() + 40  # somebody's who was quicker, and lives for a while
+    for n in count(2):
+        target.await_condition(lambda: not Path(f"/proc/{tid}").exists(), f"{tid} free", 40)
         choose(tid)
         target.wish(1)
         if tid_of(target, f"x{n}") == tid:
             return
         target.wish(0)
         target.await_condition(lambda: not target.counters()["made"], "joined")
-    raise AssertionError(f"nobody got tid {tid}")
+        assert time.monotonic() < deadline, f"nobody got tid {tid}"
 
 
 @pytest.mark.parametrize("looks", ["between", "afterwards"])
@@ -643,19 +654,20 @@ def test_the_controller_may_die_anywhere(account: Account) -> None:
         cycle(target.pid, tids)  # what we have read and built, forked controllers have
         calls = killer.count(cycle, target.pid, tids, account=account)
         stride = calls // 25
-        first = 1 + time.time_ns() % stride
         deaths = 0
-        for death in killer.points(
-            cycle, target.pid, tids, account=account, first=first, stride=stride
-        ):
-            deaths += 1
-            assert target.is_alive and target.bad == 0, death
-            account.run(tracing.detach_as_command, target.pid)
-            assert diff(before, snapshot(target.pid)) == [], death
+        while deaths <= 3:  # the cycle that was counted may have made more calls while it waited
+            first = 1 + time.time_ns() % stride
+            for death in killer.points(
+                cycle, target.pid, tids, account=account, first=first, stride=stride
+            ):
+                deaths += 1
+                assert target.is_alive and target.bad == 0, death
+                account.run(tracing.detach_as_command, target.pid)
+                assert diff(before, snapshot(target.pid)) == [], death
+            stride = 1 + stride // 2
         target.await_calls("calls.w3")
         end = target.stop()
     assert end.is_well, end.err
-    assert deaths > 3  # under load a cycle makes more calls while it waits
 
 
 def test_threads_of_another_pid_namespace_are_known_by_their_tids_here(account: Account) -> None:
@@ -692,7 +704,7 @@ def test_threads_change_under_fire(account: Account) -> None:
     """Two filters that mean the same, by who is seen and by who is not, in turn, while every
     register is checked: a change may hit one call of a thread, and no more."""
     with start(build("hot.c"), "threads=4", account=account, hold=True) as target:
-        chosen, *others = target.tids()[1:]
+        chosen, *others = workers(target)
         same = [ThreadFilter({chosen}), ThreadFilter(notrace_tids=others)]
 
         def controller() -> tuple[Counter[int], int, int, int]:
@@ -702,7 +714,7 @@ def test_threads_change_under_fire(account: Account) -> None:
                 records: Counter[int] = Counter()
                 changes = made = 0
                 target.go()
-                while made < 10 * MOST_CHANGES:
+                while made < 10 * MOST_CHANGES or changes <= 20:
                     made = tracing.counted(session, everyone)["f_lea"]
                     if changes < MOST_CHANGES:
                         changes += 1
@@ -717,6 +729,5 @@ def test_threads_change_under_fire(account: Account) -> None:
         target.go()
         end = target.stop()
     assert end.is_well, end.err
-    assert changes > 20
     assert abs(records[chosen] + dropped - made) <= changes
     assert all(records[tid] <= changes for tid in others)

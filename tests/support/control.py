@@ -83,9 +83,10 @@ class Control:
         """Counters by name; those of equal name (one a thread) are summed."""
         sums: Counter[str] = Counter()
         for slot in range(self._word(NR_SLOTS)):
-            name, value = struct.unpack_from(f"<{NAME_BYTES}sQ", self._page, self._slot(slot))
-            if text := name.rstrip(b"\0").decode():
-                sums[text] += value
+            # In the machine's own order: a value is read at once, not byte for byte.
+            name, value = struct.unpack_from(f"@{NAME_BYTES}sQ", self._page, self._slot(slot))
+            if name[0]:  # which is written last
+                sums[name.rstrip(b"\0").decode()] += value
         return sums
 
     def _slot(self, index: int) -> int:

@@ -174,7 +174,7 @@ class Target:
     def _end_gently(self) -> None:
         # Some targets hold things the kernel does not free for them (System V queues).
         self._page.stop()
-        select.select([self._pidfd], [], [], 2)
+        select.select([self._pidfd], [], [], 5)
 
     def story(self) -> str:
         """Its command, how it ended if it has, and the end of what it wrote."""

@@ -70,8 +70,10 @@ BED volatile uint64_t *bed_counter(const char *name)
     unsigned i = __atomic_fetch_add(&bed->nr_slots, 1, __ATOMIC_ACQ_REL);
     if (i >= BED_SLOTS)
         _exit(97);
-    for (unsigned c = 0; name[c] && c < sizeof bed->slots[i].name - 1; c++)
+    for (unsigned c = 1; name[0] && name[c] && c < sizeof bed->slots[i].name - 1; c++)
         bed->slots[i].name[c] = name[c];
+    /* A name is there when its first letter is. */
+    __atomic_store_n(&bed->slots[i].name[0], name[0], __ATOMIC_RELEASE);
     return (volatile uint64_t *)&bed->slots[i].value;
 }
 

@@ -37,7 +37,8 @@ __attribute__((used)) void start(long *stack)
     bed->bad += fs_base != 0;
     for (int i = 0; i < 5; i++)
         bed->slots[0].name[i] = "f_raw"[i];
-    bed->nr_slots = bed->workers = bed->ready = 1;
+    bed->nr_slots = bed->workers = 1;
+    __atomic_store_n(&bed->ready, 1, __ATOMIC_RELEASE);
     for (long rounds = 0; !bed->stop && (path || rounds < 5000); rounds++) {
         while (*(volatile unsigned *)&bed->hold && !*(volatile unsigned *)&bed->stop) {
             bed->parked = 1;

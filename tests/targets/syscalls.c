@@ -421,6 +421,8 @@ static void open_all(void)
     epoll_ctl(epoll, EPOLL_CTL_ADD, quiet[0], &wanted);
     semaphore = semget(IPC_PRIVATE, 2, 0600);
     queue = msgget(IPC_PRIVATE, 0600);
+    *bed_counter("id.semaphore") = (uint64_t)semaphore;
+    *bed_counter("id.queue") = (uint64_t)queue;
     event = eventfd(0, 0);
     snprintf(name, sizeof name, "/fentry-bed-%d", getpid());
     mail = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &sizes);

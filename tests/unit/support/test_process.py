@@ -91,12 +91,15 @@ def test_a_test_that_fails_leaves_no_process_behind() -> None:
 
 
 def test_no_message_queue_or_semaphore_is_left_when_a_test_ends_early() -> None:
-    def ipc() -> str:
-        done = subprocess.run(["ipcs", "-qs"], capture_output=True, text=True, check=True)
-        return done.stdout
+    def ids(kind: str) -> set[int]:
+        done = subprocess.run(["ipcs", kind], capture_output=True, text=True, check=True)
+        rows = [line.split() for line in done.stdout.splitlines() if line.startswith("0x")]
+        return {int(row[1]) for row in rows}
 
-    before = ipc()
     with start(build("syscalls.c")) as target:
         target.await_calls("n.poll")
+        own = target.counters()
+        assert own["id.queue"] in ids("-q") and own["id.semaphore"] in ids("-s")
 
-    assert ipc() == before
+    assert own["id.queue"] not in ids("-q")
+    assert own["id.semaphore"] not in ids("-s")

@@ -108,6 +108,7 @@ def forked_puppet() -> tuple[int, int, int]:
     (reading, to_child), (from_child, writing) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(writing, b"r")  # what happens after a fork is over
         os.read(reading, 1)
         with open("/dev/zero", "rb") as zero:
             kept = mmap.mmap(zero.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ)
@@ -119,4 +120,5 @@ def forked_puppet() -> tuple[int, int, int]:
         del kept
     os.close(reading)
     os.close(writing)
+    assert os.read(from_child, 1) == b"r"
     return child, to_child, from_child

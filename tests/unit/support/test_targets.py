@@ -163,7 +163,7 @@ def damage_function(pid: int, program: Path, name: str) -> None:
 
 def await_state(pid: int, letter: str) -> None:
     """Wait until the kernel shows the main thread in this state."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != letter:
         assert time.monotonic() < deadline, f"never in state {letter}"
         time.sleep(0.001)
