@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 from fentry.dispatch.detach import Undone, region_is_unused, undo
 from fentry.errors import FentryError, TargetGone
-from fentry.process.proc import all_pids, command_of, is_dead, read_auxv, read_stat, thread_name
+from fentry.process.proc import (
+    all_pids,
+    command_of,
+    has_command,
+    is_dead,
+    read_auxv,
+    read_stat,
+    thread_name,
+)
 from fentry.process.target import Target
 from fentry.region.inherited import Bearer, Identity, bearer, bearers
 from fentry.region.region import Region
@@ -82,7 +90,7 @@ class Followed:
         self._strangers &= pids
         self._refused = {pid: since for pid, since in self._refused.items() if pid in pids}
         for pid, one in list(self.living.items()):
-            if not self._is_left(one):
+            if not self._is_left(one) and not self._is_in_exec(one):
                 del self.living[pid]
                 self._tell_end(one)
         for pid in sorted(pids - self._strangers - self.living.keys()):
@@ -174,6 +182,17 @@ class Followed:
             self._meet_refused(one.pid, error)
             return one.pid not in self._strangers
         return now is not None and now.start_time == one.start_time
+
+    def _is_in_exec(self, one: Bearer) -> bool:
+        # Its memory is new already, and what it executes is not yet to be read: for a moment.
+        try:
+            stat = read_stat(one.pid)
+            if stat.start_time != one.start_time or stat.is_dead or has_command(one.pid):
+                return False
+        except (TargetGone, PermissionError):
+            return False
+        since = self._refused.setdefault(one.pid, time.monotonic())
+        return time.monotonic() - since < _IN_EXEC_S
 
     def _tell_end(self, one: Bearer) -> None:
         # Whether it has gone, replaced itself, or was detached by another controller: an exec

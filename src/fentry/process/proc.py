@@ -178,6 +178,12 @@ def command_of(pid: int) -> str:
         return "?"
 
 
+def has_command(pid: int) -> bool:
+    """Whether a process has a command line: not so in the middle of an exec, and where it has taken
+    it away itself. Raises TargetGone, PermissionError."""
+    return bool(_read(f"/proc/{pid}/cmdline"))
+
+
 def thread_name(pid: int, tid: int) -> str:
     """comm of a thread, "" when it is gone."""
     try:
