@@ -185,6 +185,7 @@ class _Controller:
             buffer_bytes=draw.choice((1 << 16, 1 << 20)),
             mode=draw.choice((MODE_DISCARD, MODE_OVERWRITE)),
             record_bytes=draw.choice((16, 24)),
+            max_stop_s=10,
         )
         self._options = options
         try:

@@ -28,7 +28,7 @@ from fentry.session import Options, Session, adopt, attach
 for module, _ in COMMANDS.values():
     importlib.import_module(module)  # the account may not be able to read them later
 
-FOLLOW = Options(buffer_bytes=1 << 20, follow_forks=True)
+FOLLOW = Options(buffer_bytes=64 << 20, follow_forks=True)
 
 
 def long_lived(target: Target) -> dict[int, int]:
@@ -218,7 +218,7 @@ def test_who_cannot_be_restored_is_silent_and_named(account: Account) -> None:
                 session.follow_forks()
                 target.wish(2)
                 (child,) = long_lived(target)
-                target.await_calls("f_work", 300)
+                target.await_calls(f"tid.{child}", 10)  # it has heard of it
             unreachable = set(session.followed.unreachable)  # type: ignore[union-attr]
             heads = session.top._reader.heads()  # type: ignore[union-attr]
             target.await_calls(f"tid.{child}", 50)
@@ -340,7 +340,7 @@ def test_a_followed_child_is_not_taken_from_a_living_controller(account: Account
 
 
 def test_report_names_children_and_says_who_executed_what(account: Account) -> None:
-    arguments = ("long=2", "daemons=1", "storm=2", "threads=1")
+    arguments = ("long=2", "daemons=1", "storm=2", "threads=0")
     with (
         start(build("family.c"), *arguments, account=account, hold=True) as target,
         folder_of(account) as folder,

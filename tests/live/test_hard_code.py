@@ -23,7 +23,7 @@ from tests.support.unprivileged import Account
 
 from fentry.dispatch.ops import Ops
 from fentry.errors import RegionError, SymbolNotFound
-from fentry.session import Session, attach
+from fentry.session import Options, Session, attach
 from fentry.sites.site import Reason
 
 PATCH_BYTES = 5
@@ -240,11 +240,10 @@ def test_bytes_over_the_end_of_a_cache_line_are_toggled_under_threads(account: A
         before = snapshot(target.pid)
 
         def controller() -> tuple[Counter[str], Counter[str], dict[str, Reason]]:
-            with attach(target.pid, tracing.SMALL) as session:
+            with attach(target.pid, Options(buffer_bytes=1 << 20, max_stop_s=30)) as session:
                 target.go()
-                for (
-                    tid
-                ) in target.tids():  # the controller gets its turn, they are preempted anywhere
+                # The controller gets its turn, they are preempted anywhere.
+                for tid in target.tids():
                     os.setpriority(os.PRIO_PROCESS, tid, 19)
                 for i in range(20):
                     make = tracing.counting if i % 2 else tracing.recording
@@ -258,7 +257,7 @@ def test_bytes_over_the_end_of_a_cache_line_are_toggled_under_threads(account: A
                 held = target.hold() - reached
                 return held, tracing.counted(session, ops), reasons(session, "f_*")
 
-        held, counts, told = account.run(controller)
+        held, counts, told = account.run(controller, seconds=600)
         assert diff(before, snapshot(target.pid)) == []
         target.go()
         end = target.stop()

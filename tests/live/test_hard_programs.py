@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 from collections import Counter
@@ -197,10 +198,19 @@ def test_redis_answers_right_with_all_functions_traced(account: Account) -> None
 # nginx, with worker processes
 
 
+def nginx_waits(pid: int) -> bool:
+    """Whether the master is in rt_sigsuspend or a worker in epoll_wait, with no signal blocked: a
+    worker begins with the mask of its master."""
+    number = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    blocked = re.search(r"^SigBlk:\t(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return number == "130" or (number == "232" and blocked is not None and not int(blocked[1], 16))
+
+
 def test_nginx_workers_serve_right_with_all_functions_traced(account: Account) -> None:
     with nginx_server(account) as (target, port):
         pids = [target.pid, *children_of(target.pid)]
         fetch(port, 20)
+        target.await_condition(lambda: all(map(nginx_waits, pids)), "all set up, and waiting")
         before = [snapshot(pid) for pid in pids]
 
         def controller() -> tuple[set[bytes], list[Counter[str]]]:

@@ -118,7 +118,10 @@ def test_ring_is_read_to_the_end_after_a_death_at_any_instruction(
         def controller() -> tuple[int, int, int]:
             session = attach(target.pid, BIG)
             session.register(tracing.recording("f_busy"))
+            heads = session.top._reader.heads()  # type: ignore[union-attr]
             target.go()
+            while session.top._reader.heads() == heads:  # type: ignore[union-attr]
+                pass
             time.sleep(delay_ms / 1000)  # at no particular instruction
             signal.pidfd_send_signal(session.pidfd, number)
             assert select.select([session.pidfd], [], [], 20)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -32,12 +31,10 @@ def test_threads_born_during_attach_are_traced_exactly(account: Account) -> None
         def controller() -> tuple[Counter[str], Counter[str], Counter[str], int, float]:
             target.go()
             target.await_calls("threads", 50)
-            begun = time.monotonic()
             for _ in range(5):
                 with attach(target.pid, tracing.SMALL) as session:
                     session.register(tracing.recording("f_*"))
                     target.await_calls("threads", 16)
-            took_s = time.monotonic() - begun
             target.hold()
             with attach(target.pid, BIG) as session:
                 before = target.counters()
@@ -48,16 +45,15 @@ def test_threads_born_during_attach_are_traced_exactly(account: Account) -> None
                 made = target.hold() - before
                 records = tracing.recorded(session)
                 counts = tracing.counted(session, ops)
-                return made, counts, records, tracing.dropped(session), took_s
+                return made, counts, records, tracing.dropped(session)
 
-        made, counts, records, lost, took_s = account.run(controller)
+        made, counts, records, lost = account.run(controller)
         target.go()
         end = target.stop()
     assert end.is_well, end.err
     assert made["f_storm"] >= 2000
     assert counts == {"f_storm": made["f_storm"]}
     assert records["f_storm"] + lost == made["f_storm"]
-    assert took_s < 15
 
 
 # 69
@@ -79,6 +75,8 @@ def test_threads_that_exit_while_seized_are_no_error(account: Account) -> None:
 
 def test_process_whose_main_thread_has_ended_is_traced(account: Account) -> None:
     with start(build("zombie_leader.c"), account=account, hold=True) as target:
+        # Who told that all is ready ends, too.
+        target.await_condition(lambda: len(target.tids()) == 4, "the last has ended")
         worker = next(tid for tid in target.tids() if tid != target.pid)
         before = snapshot(worker)
 

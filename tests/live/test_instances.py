@@ -130,7 +130,9 @@ def test_instances_come_and_go_without_growing_the_target(account: Account) -> N
                     ops = instance.register(tracing.recording("f_*"))
                     target.await_calls("f_plain")
                     assert instance.ops == [ops]
+                    target.hold()  # else it is refused while somebody records into it
                     session.remove_instance(instance)
+                    target.go()
                     with pytest.raises(BadInput, match="cannot be removed"):
                         session.remove_instance(instance)
                     mapped.append(sum(s.bytes for s in session.region.segments))

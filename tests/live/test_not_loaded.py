@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.live.test_dlopen import any_bytes, followed, library, maps_of
+from tests.live.test_hard_threads import untrue_text
 from tests.support import tracing
 from tests.support.build import build
 from tests.support.cli import fentry, folder_of
@@ -50,7 +51,8 @@ def test_a_library_that_is_named_is_traced_when_it_is_loaded(account: Account) -
 
 
 def open_once_registered(target: Target, trace: Path, command: str) -> None:
-    """Let it load its library once the command has looked for it in vain."""
+    """Let it load its library once the command has looked for it in vain, call it when it is traced
+    there, and end."""
 
     def is_registered() -> bool:
         memory = "fentry-ring" if command == "record" else "fentry-counters"
@@ -58,6 +60,9 @@ def open_once_registered(target: Target, trace: Path, command: str) -> None:
 
     target.await_condition(is_registered, "registered")
     target.go()
+    target.await_condition(lambda: any("libdso" in p for p in untrue_text(target.pid)), "traced")
+    target.await_calls("f_library", 1000)
+    target.stop()
 
 
 @pytest.mark.parametrize("command", ["record", "stat"])
@@ -70,9 +75,9 @@ def test_the_commands_wait_for_it(account: Account, command: str) -> None:
         opener = threading.Thread(target=open_once_registered, args=(target, trace, command))
         opener.start()
         options = ["-o", trace] if command == "record" else ["--json"]
-        done = fentry(account, command, "-p", target.pid, "-d", "1", *options, "-F", LATER)
+        done = fentry(account, command, "-p", target.pid, *options, "-F", LATER)
         opener.join()
-        end = target.stop()
+        end = target.await_end()
         shown = fentry(account, "report", "-i", trace) if command == "record" else done
     assert end.is_well, end.err
     assert done.code == 0, done.err

@@ -18,7 +18,7 @@ from fentry.session import Session, attach
 
 
 def started() -> subprocess.Popen[bytes]:
-    program = [build("hot.c"), "threads=2", "pause_us=500"]
+    program = [build("hot.c"), "threads=2", "pause_us=500", "seconds=600"]
     child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()  # it says that it runs
@@ -51,4 +51,5 @@ def test_the_end_of_a_child_is_there_for_who_started_it(
                 codes.append(child.wait(20))
         return codes
 
+    build("hot.c")  # by who may
     assert account.run(controller) == [-signal.SIGKILL] * 5

@@ -14,7 +14,7 @@ from pathlib import Path
 from fentry.dispatch.ops import Ops
 from fentry.errors import FentryError
 from fentry.session import Options, Session, attach
-from tests.promises.registry import Run, promise
+from tests.promises.registry import PATIENT_S, Run, promise
 from tests.support import tracing
 from tests.support.build import build
 from tests.support.process import Target as Program
@@ -22,7 +22,6 @@ from tests.support.process import start
 from tests.support.state import diff, snapshot
 
 _FIRST_CYCLES = 100
-_PATIENT_S = 30.0  # longest stop: here memory and counts are promised, on however busy a machine
 
 
 def _own_kb(pid: int) -> int:
@@ -45,7 +44,7 @@ def dynamic_cycles_bounded(run: Run) -> str:
 
         def controller() -> tuple[dict[str, int], dict[str, int]]:
             first: dict[str, int] = {}
-            with attach(target.pid, Options(1 << 20, max_stop_s=_PATIENT_S)) as session:
+            with attach(target.pid, Options(1 << 20, max_stop_s=PATIENT_S)) as session:
                 session.register(tracing.recording("f_plain", "f_frame"))
                 for i in range(run.count):
                     make = tracing.counting if i % 2 else tracing.recording
@@ -127,7 +126,7 @@ def every_order(run: Run) -> str:
             before = snapshot(target.pid)
 
             def controller(target: Program = target, dispatch: str = dispatch) -> int:
-                options = Options(8 << 20, max_stop_s=_PATIENT_S, dispatch=dispatch)
+                options = Options(8 << 20, max_stop_s=PATIENT_S, dispatch=dispatch)
                 with attach(target.pid, options) as session:
                     return sum(_come_and_go(session, target, *order) for order in orders)
 

@@ -9,7 +9,7 @@ from collections import Counter
 from fentry.errors import FentryError, TargetGone
 from fentry.process.target import Target
 from fentry.session import Options, attach
-from tests.promises.registry import Run, promise
+from tests.promises.registry import PATIENT_S, Run, promise
 from tests.support import killer, tracing
 from tests.support.build import build
 from tests.support.process import Target as Program
@@ -60,7 +60,7 @@ def toggled_under_fire(run: Run) -> str:
 
         def controller() -> int:
             moved = 0
-            with attach(target.pid) as session:
+            with attach(target.pid, Options(max_stop_s=PATIENT_S)) as session:
                 for i in range(run.count // 2):
                     make = tracing.counting if i % 2 else tracing.recording
                     ops = session.register(make("f_*"))

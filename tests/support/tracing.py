@@ -13,6 +13,7 @@ from fentry.process.target import Target
 from fentry.session import Options, Session, attach
 
 SMALL = Options(buffer_bytes=1 << 20)
+PATIENT = Options(buffer_bytes=1 << 20, max_stop_s=10)  # with stops that last, under a killer
 
 
 def recording(*wanted: str, notrace: tuple[str, ...] = ()) -> Ops:
@@ -83,7 +84,7 @@ def status_as_command(pid: int) -> str:
 
 def full_cycle(pid: int) -> None:
     """Attach, trace, change filters, detach: what the kill test interrupts everywhere."""
-    session = attach(pid, SMALL)
+    session = attach(pid, PATIENT)
     record = session.register(recording("f_*"))
     count = session.register(counting("f_*nop*", "f_*frame"))
     session.set_filter(record, ("f_*nop*",), ("f_*endbr*",))
