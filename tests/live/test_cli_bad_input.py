@@ -277,7 +277,7 @@ def test_a_cut_trace_is_shown_as_far_as_it_is_whole(
     trace = folder / "t"
     fentry(account, "record", "-p", target.pid, "-F", "f_*", "-d", "50ms", "-o", trace)
     whole = trace.read_bytes()
-    trace.write_bytes(whole[: len(whole) * 2 // 3])
+    trace.write_bytes(whole[:-10])
     done = fentry(account, "report", "-i", trace)
     assert done.code == 0
     assert "what is whole was read" in done.err

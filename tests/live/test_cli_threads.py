@@ -176,7 +176,8 @@ def test_follow_takes_threads_that_are_made_meanwhile(
 
     def more() -> None:
         target.wish(2)
-        target.await_condition(lambda: target.counters()["calls.x2"] > 20, "x2 at work")
+        for name in ("calls.x1", "calls.x2"):
+            target.await_condition(lambda name=name: target.counters()[name] > 20, name)
         all_work(target)
 
     done = record_during(

@@ -262,7 +262,7 @@ def test_list_changes_under_the_feet_of_sixteen_threads(account: Account) -> Non
 
 def cycle(pid: int) -> None:
     """What is interrupted everywhere."""
-    session = attach(pid, SMALL)
+    session = attach(pid, Options(buffer_bytes=1 << 20, dispatch="list", max_stop_s=10))
     record = session.register(tracing.recording("f_*"))
     count = session.register(tracing.counting("f_*nop*", "f_*frame"))
     session.set_filter(record, ("f_*nop*",))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.live.test_hard_threads import untrue_text
 from tests.support import tracing
 from tests.support.build import build
 from tests.support.cli import fentry, folder_of
@@ -121,9 +122,9 @@ def test_the_commands_follow_what_is_loaded(account: Account, command: str) -> N
         opener.start()
         options = ["-o", trace] if command == "record" else ["--json"]
         words = [word for name in OWN[1] for word in ("-N", name)]
-        done = fentry(account, command, "-p", target.pid, "-d", "1", *options, *words)
+        done = fentry(account, command, "-p", target.pid, *options, *words)
         opener.join()
-        end = target.stop()
+        end = target.await_end()
         if command == "record":
             done = fentry(account, "report", "-i", trace)
             assert " loaded meanwhile: " in done.err
@@ -138,6 +139,9 @@ def open_once_traced(target: Target, trace: Path, command: str) -> None:
 
     target.await_condition(is_traced, "traced")
     target.go()
+    target.await_condition(lambda: any("libdso" in p for p in untrue_text(target.pid)), "followed")
+    target.await_calls("f_library", 1000)
+    target.stop()
 
 
 def any_bytes(trace: Path) -> bool:

@@ -17,10 +17,10 @@ from fentry.errors import TargetGone
 from fentry.session import Options, Session, attach
 from fentry.session import run as run_command
 from tests.live.programs.fed import guests
-from tests.live.programs.works import PATIENCE_S, ROUNDS, WORKS, Asked, Started
+from tests.live.programs.works import ROUNDS, WORKS, Asked, Started
 from tests.promises.registry import Run, promise
 from tests.support import tracing
-from tests.support.unprivileged import Account, accounts
+from tests.support.unprivileged import PATIENCE_S, Account, accounts
 
 # Everything of seven programs at once on few CPUs: a stop waits for its turn, and so do threads.
 OPTIONS = Options(buffer_bytes=8 << 20, max_stop_s=60)

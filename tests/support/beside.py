@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tests.support.unprivileged import Account, ChildFailed, ChildTimeout
+from tests.support.unprivileged import PATIENCE_S, Account, ChildFailed, ChildTimeout
 
 _LENGTH = struct.Struct("<I")
 _FAILED = "failed"
@@ -39,7 +39,7 @@ class Line:
         with suppress(BrokenPipeError):  # who listens will find out
             self._end.sendall(_LENGTH.pack(len(packed)) + packed)
 
-    def hear(self, seconds: float = 60) -> Any:
+    def hear(self, seconds: float = PATIENCE_S) -> Any:
         """The next value that the other side tells. Raises ChildTimeout, EOFError."""
         deadline = time.monotonic() + seconds
         (count,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))
@@ -78,7 +78,7 @@ class Beside:
         """Tell it something."""
         self._line.say(value)
 
-    def hear(self, seconds: float = 60) -> Any:
+    def hear(self, seconds: float = PATIENCE_S) -> Any:
         """The next thing that it tells. Raises ChildFailed when it raised or died."""
         try:
             told = self._line.hear(seconds)
@@ -88,7 +88,7 @@ class Beside:
             raise ChildFailed(told[1])
         return told
 
-    def ask(self, value: Any = None, seconds: float = 60) -> Any:
+    def ask(self, value: Any = None, seconds: float = PATIENCE_S) -> Any:
         """Tell it something and hear what it answers."""
         self.say(value)
         return self.hear(seconds)

@@ -121,8 +121,7 @@ def address_of(session: Session, name: str) -> int:
 def storm(jump: int) -> tuple[str, ...]:
     """Arguments of sigstorm.c whose handlers leave by a jump, or do not.
 
-    The alternate stack has SIGSTKSZ bytes. siglongjmp lets signals in before it leaves that
-    stack: handlers that take longer than the time between two signals pile up there without end,
-    traced or not, with AVX-512 by 3.6 kB each. So there are fewer signals, and there is more room.
+    The alternate stack has SIGSTKSZ bytes; siglongjmp lets signals in before it leaves that stack,
+    and with AVX-512 each takes 3.6 kB of it, so there is more where handlers jump.
     """
-    return (f"jump={jump}", "hz=1000", "stack=65536") if jump else ("jump=0", "stack=8192")
+    return (f"jump={jump}", "hz=2000", "stack=65536") if jump else ("jump=0", "stack=8192")

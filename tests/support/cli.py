@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fentry.cli.__main__ import COMMANDS, main
 from tests.support.build import run_compiler
-from tests.support.unprivileged import Account, Completed
+from tests.support.unprivileged import PATIENCE_S, Account, Completed
 
 POLL_SECONDS = 0.001
 
@@ -23,7 +23,7 @@ for _module, _ in COMMANDS.values():
     importlib.import_module(_module)
 
 
-def fentry(account: Account, *arguments: object, seconds: float = 60) -> Completed:
+def fentry(account: Account, *arguments: object, seconds: float = PATIENCE_S) -> Completed:
     """What `fentry ARGUMENTS` prints when `account` runs it; no new interpreter starts."""
     words = ["fentry", *map(str, arguments)]
     return account.call_main(main, words, seconds=seconds)

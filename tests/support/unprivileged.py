@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+PATIENCE_S = 600  # whoever does not answer for so long hangs, on however busy a machine
+
 UNPRIVILEGED_UID = 64531
 PR_SET_DUMPABLE = 4
 PR_SET_PTRACER = 0x59616D61  # Yama's; PR_SET_PTRACER_ANY is -1
@@ -69,7 +71,7 @@ class Account:
         _libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # else /proc/self belongs to root
         os.environ["HOME"] = "/nonexistent"
 
-    def run(self, function: Callable[..., T], *arguments: Any, seconds: float = 60) -> T:
+    def run(self, function: Callable[..., T], *arguments: Any, seconds: float = PATIENCE_S) -> T:
         """What `function(*arguments)` returns in a forked child that is this account.
 
         The result must pickle. The exception of the child is raised here again if it pickles
@@ -101,7 +103,7 @@ class Account:
         raise ChildFailed(text)
 
     def call_main(
-        self, main: Callable[[], Any], arguments: Sequence[str], *, seconds: float = 60
+        self, main: Callable[[], Any], arguments: Sequence[str], *, seconds: float = PATIENCE_S
     ) -> Completed:
         """What the command `main`, with sys.argv = arguments, prints when this account runs it.
 

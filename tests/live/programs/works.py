@@ -17,12 +17,11 @@ from tests.live.programs.fed import fed, folder
 from tests.live.programs.servers import PAGE, Redis, ask_redis, fetch, nginx_server, redis_server
 from tests.support.build import build
 from tests.support.machine import need_tool
-from tests.support.unprivileged import Account
+from tests.support.unprivileged import PATIENCE_S, Account
 
 from fentry.process.proc import children_of
 
 HERE = Path(__file__).resolve().parent
-PATIENCE_S = 600  # of a round, on a machine where everything runs at once
 ROUNDS = 12  # different ones of each work
 
 
