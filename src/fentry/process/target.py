@@ -22,6 +22,7 @@ from fentry.process.proc import children_of, is_dead, list_tids, living, read_st
 from fentry.process.remote import Remote, find_room, room_is_used, sweep_room
 from fentry.process.stop import MAX_STOP_S, Stop
 from fentry.process.stub import prepare as prepare_stubs
+from fentry.x86.xstate import AVX, AVX512, SSE, X87
 
 _ELF64 = b"\x7fELF\x02"
 _X86_64 = 62  # EM_X86_64
@@ -30,7 +31,6 @@ _HWCAP2_FSGSBASE = 1 << 1  # arch/x86/include/uapi/asm/hwcap2.h
 _SWEEP_LIMIT_S = 5.0
 _SWEEP_PAUSE_S = 0.001
 _VFORK_LIMIT_S = 10.0
-_X87, _SSE, _AVX, _AVX512 = 0x1, 0x2, 0x4, 0xE0  # opmask, upper halves of zmm0-15, zmm16-31
 _TCB_BYTES = 0x800
 _PTHREAD_BYTES = 0x1000  # more than a struct pthread of glibc; 2.36 has its rseq area at 0x9a0
 _TID_OFFSETS = (0x2D0, 0x30)  # struct pthread: tid, of glibc 2.x and of musl 1.2 on x86-64
@@ -363,11 +363,11 @@ def xstate_mask(flags: frozenset[str]) -> int:
     """
     if "xsave" not in flags:
         return 0
-    mask = _X87 | _SSE
+    mask = X87 | SSE
     if "avx" in flags:
-        mask |= _AVX
+        mask |= AVX
     if "avx512f" in flags:
-        mask |= _AVX512
+        mask |= AVX512
     return mask
 
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from fentry.ring.layout import CLOCK_TSC
 from fentry.x86.calls import Vectors
-
-# Parts of the extended state, as XCR0 numbers them.
-_AVX, _AVX512 = 0x4, 0xE0
+from fentry.x86.xstate import area_bytes
 
 RSEQ_SIGNATURE = 0x53053053  # what glibc registers on x86: sysdeps/unix/sysv/linux/x86/bits/rseq.h
 
@@ -35,12 +33,8 @@ class Traits:
 
     @property
     def xstate_bytes(self) -> int:
-        """The most that such state takes: legacy region and header, then the highest offset that a
-        processor has in the standard format (SDM Vol. 1, 13.4, 13.5), or the sum in the compacted.
-        """
-        if self.xstate_mask & _AVX512:
-            return 2432 if self.xsavec else 2688
-        return 832 if self.xstate_mask & _AVX else 576
+        """The most that such state takes."""
+        return area_bytes(self.xstate_mask, compact=self.xsavec)
 
 
 @dataclass(frozen=True, slots=True)
