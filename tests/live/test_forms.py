@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.support import tracing
@@ -18,18 +19,18 @@ COUNT = 1500
 BIG = Options(buffer_bytes=32 << 20)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
-@pytest.mark.parametrize("flags", [(), ("-no-pie",)], ids=["pie", "no-pie"])
-def test_generated_functions_do_the_same_when_traced(
-    account: Account, seed: int, flags: tuple[str, ...]
+def round_of_all(
+    account: Account, program: Path, pattern: str, options: Options, names: list[str]
 ) -> None:
-    with start(program_of(seed, COUNT, *flags), account=account, hold=True) as target:
+    """Count and record all functions that match, for some rounds in which each of `names` is called
+    once; but for few that are refused, all are seen, and the program notices nothing."""
+    with start(program, account=account, hold=True) as target:
         before = snapshot(target.pid)
 
         def controller() -> tuple[int, Counter[str], Counter[str], int, set[str]]:
-            with attach(target.pid, BIG) as session:
-                ops = session.register(tracing.counting("f_*"))
-                session.register(tracing.recording("f_*"))
+            with attach(target.pid, options) as session:
+                ops = session.register(tracing.counting(pattern))
+                session.register(tracing.recording(pattern))
                 table = session.functions.table
                 refused = table.ip[ops.members & ~table.traceable].tolist()
                 target.go()
@@ -44,12 +45,20 @@ def test_generated_functions_do_the_same_when_traced(
         target.go()
         end = target.stop()
     assert end.is_well, end.err
-    traced = [f"f_{number:04}" for number in range(COUNT)]
-    wanted = {name: rounds for name in traced if name not in refused}
+    wanted = {name: rounds for name in names if name not in refused}
     assert counts == wanted
     assert records == wanted or lost
     assert records.total() + lost == sum(wanted.values())
-    assert len(refused) < COUNT / 5
+    assert len(refused) < len(names) / 5
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("flags", [(), ("-no-pie",)], ids=["pie", "no-pie"])
+def test_generated_functions_do_the_same_when_traced(
+    account: Account, seed: int, flags: tuple[str, ...]
+) -> None:
+    names = [f"f_{number:04}" for number in range(COUNT)]
+    round_of_all(account, program_of(seed, COUNT, *flags), "f_*", BIG, names)
 
 
 @pytest.mark.parametrize("seed", [5, 6])
@@ -73,33 +82,9 @@ def test_generated_parts_do_the_same_when_traced(
     account: Account, seed: int, dispatch: str
 ) -> None:
     # Each is entered by a jump with flags, registers and the whole red zone in use.
-    with start(program_of(seed, COUNT, parts=True), account=account, hold=True) as target:
-        before = snapshot(target.pid)
-
-        def controller() -> tuple[int, Counter[str], Counter[str], int, set[str]]:
-            with attach(target.pid, replace(BIG, dispatch=dispatch)) as session:
-                ops = session.register(tracing.counting("part:f_*"))
-                session.register(tracing.recording("part:f_*"))
-                table = session.functions.table
-                refused = table.ip[ops.members & ~table.traceable].tolist()
-                target.go()
-                target.await_calls("rounds", 20, seconds=60)
-                rounds = target.hold()["rounds"]
-                counts, records = tracing.counted(session, ops), tracing.recorded(session)
-                lost = tracing.dropped(session)
-                return rounds, counts, records, lost, set(tracing.names_of(session, refused))
-
-        rounds, counts, records, lost, refused = account.run(controller)
-        assert diff(before, snapshot(target.pid)) == []
-        target.go()
-        end = target.stop()
-    assert end.is_well, end.err
-    wanted = {f"f_{number:04}.cold": rounds for number in range(COUNT)}
-    wanted = {name: calls for name, calls in wanted.items() if name not in refused}
-    assert counts == wanted
-    assert records == wanted or lost
-    assert records.total() + lost == sum(wanted.values())
-    assert len(refused) < COUNT / 5
+    names = [f"f_{number:04}.cold" for number in range(COUNT)]
+    program = program_of(seed, COUNT, parts=True)
+    round_of_all(account, program, "part:f_*", replace(BIG, dispatch=dispatch), names)
 
 
 def test_generated_parts_survive_toggling_under_threads(account: Account) -> None:
