@@ -302,11 +302,21 @@ class _Controller:
         instance.register(Ops(Callback.RECORD, wanted, notrace))
 
     def _words(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        while True:
-            wanted, notrace = self._draw.choice(FILTERS), self._draw.choice(NOTRACE)
-            functions = self._session.functions
-            if (functions.match(wanted, notrace) & functions.table.traceable).any():
-                return wanted, notrace
+        return draw_words(self._draw, self._session)
+
+
+def draw_words(
+    draw: random.Random, session: Session, *, also_not: str = ""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Patterns that choose a function that can be traced, and those that take away again: four
+    times of five `also_not` as well, if there is one."""
+    while True:
+        wanted, notrace = draw.choice(FILTERS), draw.choice(NOTRACE)
+        if also_not and draw.random() < 0.8:
+            notrace = (*notrace, also_not)
+        functions = session.functions
+        if (functions.match(wanted, notrace) & functions.table.traceable).any():
+            return wanted, notrace
 
 
 def drain(instance: Instance) -> None:

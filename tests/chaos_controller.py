@@ -18,7 +18,7 @@ from fentry.ring.layout import MODE_DISCARD, MODE_OVERWRITE
 from fentry.session import LIST, SETS, Options, Session, adopt, attach
 from fentry.trampolines.direct import DirectCode
 from fentry.trampolines.native import CFunction
-from tests.chaos import FILTERS, NOTRACE, drain, reached_of
+from tests.chaos import drain, draw_words, reached_of
 from tests.support import tracing
 from tests.support.beside import Line
 from tests.support.callbacks import FULL
@@ -314,10 +314,4 @@ class Controller:
         return True
 
     def _words(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        while True:
-            wanted, notrace = self._draw.choice(FILTERS), self._draw.choice(NOTRACE)
-            if self._draw.random() < 0.8:
-                notrace = (*notrace, LIBRARY)
-            functions = self._session.functions
-            if (functions.match(wanted, notrace) & functions.table.traceable).any():
-                return wanted, notrace
+        return draw_words(self._draw, self._session, also_not=LIBRARY)
