@@ -23,7 +23,7 @@ from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
 from fentry.ring.layout import CLOCK_NAMES
 from fentry.ring.reader import Batch, Reader, Stats
 from fentry.trampolines.body import RecordBody, Traits
-from fentry.trampolines.counter import has_sections
+from fentry.trampolines.record import has_sections
 
 TOP = 0
 LONGEST_NAME = 24  # bytes, in the row of its ring
@@ -153,8 +153,7 @@ class Instance:
     ) -> None:
         """Map the ring if it is not there. `add` maps a shared segment of (kind, bytes, instance)
         and calls its fourth argument, in one stop; `check` raises BadInput when the machine has not
-        so many bytes. Without rseq in the target the per-CPU counter is one that is incremented
-        with a lock prefix."""
+        so many bytes. Without rseq in the target places are taken with a lock prefix."""
         if self._ring is not None:
             return
         if not has_sections(traits):

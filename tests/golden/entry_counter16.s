@@ -43,10 +43,10 @@ recorded0:
 stray0:
   0093  48 b9 00 10 20 00 00 7f 00 00  mov     rcx, 0x7f0000201000
 retry0:
-  009d  48 ba 40 00 00 00 00 7e 00 00  mov     rdx, 0x7e0000000040
-  00a7  48 8b 12                       mov     rdx, [rdx]
-  00aa  48 03 91 80 00 00 00           add     rdx, [rcx + 0x80]
-  00b1  48 8b 01                       mov     rax, [rcx]
+  009d  48 8b 01                       mov     rax, [rcx]
+  00a0  48 ba 40 00 00 00 00 7e 00 00  mov     rdx, 0x7e0000000040
+  00aa  48 8b 12                       mov     rdx, [rdx]
+  00ad  48 03 91 80 00 00 00           add     rdx, [rcx + 0x80]
   00b4  48 39 d0                       cmp     rax, rdx
   00b7  73 41                          jae     full0
   00b9  48 8d 50 01                    lea     rdx, [rax + 1]

@@ -47,10 +47,10 @@ recorded0:
 stray0:
   00a1  48 b9 00 10 30 00 00 7f 00 00  mov     rcx, 0x7f0000301000
 retry0:
-  00ab  48 ba 40 00 00 00 00 7e 00 00  mov     rdx, 0x7e0000000040
-  00b5  48 8b 12                       mov     rdx, [rdx]
-  00b8  48 03 91 80 00 00 00           add     rdx, [rcx + 0x80]
-  00bf  48 8b 01                       mov     rax, [rcx]
+  00ab  48 8b 01                       mov     rax, [rcx]
+  00ae  48 ba 40 00 00 00 00 7e 00 00  mov     rdx, 0x7e0000000040
+  00b8  48 8b 12                       mov     rdx, [rdx]
+  00bb  48 03 91 80 00 00 00           add     rdx, [rcx + 0x80]
   00c2  48 39 d0                       cmp     rax, rdx
   00c5  73 57                          jae     full0
   00c7  48 8d 50 01                    lea     rdx, [rax + 1]

@@ -9,10 +9,10 @@
   0012  48 69 c9 00 00 18 00           imul    rcx, 0x180000
   0019  48 03 0d 88 00 00 00           add     rcx, [rel lines0]
 retry0:
-  0020  48 ba 40 00 00 00 00 7e 00 00  mov     rdx, 0x7e0000000040
-  002a  48 8b 12                       mov     rdx, [rdx]
-  002d  48 03 91 80 00 00 00           add     rdx, [rcx + 0x80]
-  0034  48 8b 01                       mov     rax, [rcx]
+  0020  48 8b 01                       mov     rax, [rcx]
+  0023  48 ba 40 00 00 00 00 7e 00 00  mov     rdx, 0x7e0000000040
+  002d  48 8b 12                       mov     rdx, [rdx]
+  0030  48 03 91 80 00 00 00           add     rdx, [rcx + 0x80]
   0037  48 39 d0                       cmp     rax, rdx
   003a  73 52                          jae     full0
   003c  48 8d 50 01                    lea     rdx, [rax + 1]

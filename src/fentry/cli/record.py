@@ -45,7 +45,7 @@ from fentry.formats.tracefile_layout import FILE_MAGIC
 from fentry.formats.tracefile_writer import refuse_recorded
 from fentry.recording import Recording, Summary
 from fentry.ring.clock import check_clock, sample
-from fentry.ring.layout import CLOCK_LOCKED_COUNTER, MODE_DISCARD, MODE_OVERWRITE
+from fentry.ring.layout import CLOCK_TSC, MODE_DISCARD, MODE_OVERWRITE
 from fentry.session import Options
 
 
@@ -170,7 +170,7 @@ def _record(
     try:
         with recording:
             announce(attached, ops, "recording")
-            if session.ring.clock == CLOCK_LOCKED_COUNTER:
+            if session.ring.clock != CLOCK_TSC and not session.ring.has_strays:
                 click.echo(
                     f"process {session.pid} has no rseq: its per-CPU counters are incremented "
                     "with a lock prefix, which costs more",

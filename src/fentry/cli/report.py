@@ -210,7 +210,13 @@ def _report_totals(trace: TraceReader, shown: int) -> None:
     parts.append(_damage_in_short(trace))
     click.echo(", ".join(parts), err=True)
     if not trace.has_time:
-        click.echo(_without_times(trace), err=True)
+        click.echo(
+            "records are counted on each CPU: order within each CPU only, no times", err=True
+        )
+    stray = trace.meta.stray_cpu
+    if any(cpu.cpu == stray and cpu.recorded for cpu in losses):
+        order = "" if trace.has_time else ", in their own order"
+        click.echo(f"under CPU {stray} stand calls whose CPU is not known{order}", err=True)
     for event in trace.events:
         if event.get("kind") == "modules":
             click.echo(_gap_of(event), err=True)
@@ -235,15 +241,6 @@ def _children_of(events: Sequence[dict[str, Json]]) -> list[str]:
         if len(ended) > _MOST_CHILDREN:
             lines.append(f"{len(ended) - _MOST_CHILDREN} more like this")
     return lines
-
-
-def _without_times(trace: TraceReader) -> str:
-    # What cannot be said of events that are only counted.
-    said = "records are counted on each CPU: order within each CPU only, no times"
-    stray = trace.meta.stray_cpu
-    if any(cpu.cpu == stray and cpu.recorded for cpu in trace.losses):
-        said += f"; under CPU {stray} stand calls whose CPU is not known, in their own order"
-    return said
 
 
 def _gap_of(event: dict[str, Json]) -> str:

@@ -142,7 +142,7 @@ def record_body(
         threads=threads,
         overwrites=g.mode == ring_layout.MODE_OVERWRITE,
         clock=g.clock,
-        stray=segment.address + g.stray_offset,
+        stray=segment.address + g.stray_offset if g.has_strays else 0,
     )
 
 

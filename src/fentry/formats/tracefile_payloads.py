@@ -28,8 +28,7 @@ class TraceMeta:
 
     clock         what records are dated by: "tsc" or "percpu-counter"
     tsc_hz        ticks of the tsc in a second, 0 if unknown
-    stray_cpu     with percpu-counter: the number under which calls stand that are in the order of
-                  no CPU; -1 for none
+    stray_cpu     the number under which calls stand that are in the order of no CPU; -1 for none
     capacity      records in the ring of one CPU: with it a record's lap can be checked
     record_bytes  16, or 24 with parent_ip
     """

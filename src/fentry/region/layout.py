@@ -18,7 +18,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRYRG", "little")
-VERSION = 7
+VERSION = 8
 PAGE = 4096
 
 REGISTRY_NAME = b"fentry-registry"

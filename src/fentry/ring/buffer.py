@@ -17,7 +17,8 @@ _LARGEST_CAPACITY = 1 << 31
 class Geometry:
     """Where everything of a ring lies, in bytes from its start; capacity in records a CPU.
 
-    `nr_cpus` is the number of its parts: with CLOCK_PERCPU_COUNTER one more than possible CPUs.
+    `nr_cpus` is the number of its parts: possible CPUs, and with `has_strays` one more, of those
+    who cannot take a place in their CPU's part without a lock prefix.
     """
 
     nr_cpus: int
@@ -25,6 +26,7 @@ class Geometry:
     record_bytes: int
     mode: int = layout.MODE_DISCARD
     clock: int = layout.CLOCK_TSC
+    has_strays: bool = True
 
     @classmethod
     def for_bytes(
@@ -35,18 +37,18 @@ class Geometry:
         mode: int = layout.MODE_DISCARD,
         clock: int = layout.CLOCK_TSC,
     ) -> Geometry:
-        """A ring with at most `count` bytes of records for each CPU: a power of two of records."""
+        """A ring with at most `count` bytes of records for each CPU, and for strays: a power of two
+        of records."""
         if count < 4096 or count > 1 << 36:
             raise BadInput(f"a buffer of {count} bytes a CPU is not possible", remedy="4K to 64G")
         capacity = 1 << max(7, (count // record_bytes).bit_length() - 1)
-        nr_cpus += clock == layout.CLOCK_PERCPU_COUNTER
-        return cls(nr_cpus, min(capacity, _LARGEST_CAPACITY), record_bytes, mode, clock)
+        return cls(nr_cpus + 1, min(capacity, _LARGEST_CAPACITY), record_bytes, mode, clock)
 
     def locked(self) -> Geometry:
         """The same ring for a target whose threads have no rseq."""
-        if self.clock != layout.CLOCK_PERCPU_COUNTER:
+        if not self.has_strays:
             return self
-        return replace(self, nr_cpus=self.nr_cpus - 1, clock=layout.CLOCK_LOCKED_COUNTER)
+        return replace(self, nr_cpus=self.nr_cpus - 1, has_strays=False)
 
     @property
     def cpu_lines_offset(self) -> int:
@@ -71,11 +73,11 @@ class Geometry:
     @property
     def stray_cpu(self) -> int:
         """The number under which calls stand that could not use their CPU's part; -1 for none."""
-        return self.nr_cpus - 1 if self.clock == layout.CLOCK_PERCPU_COUNTER else -1
+        return self.nr_cpus - 1 if self.has_strays else -1
 
     @property
     def stray_offset(self) -> int:
-        """Offset of the CpuLine of the last part."""
+        """Offset of the CpuLine of the strays' part, the last."""
         return self.cpu_lines_offset + (self.nr_cpus - 1) * self.cpu_bytes
 
     @property
@@ -88,7 +90,7 @@ class Geometry:
         """What the control page holds for this ring while it records."""
         if self.mode != layout.MODE_DISCARD:
             return layout.NO_LIMIT
-        return self.capacity - layout.STRAYS * (self.clock == layout.CLOCK_PERCPU_COUNTER)
+        return self.capacity - layout.STRAYS * self.has_strays
 
 
 def read_geometry(memory: SharedMemory) -> Geometry:
@@ -101,7 +103,7 @@ def geometry_of(page: bytes, count: int) -> Geometry:
     header = np.frombuffer(page, layout.HEADER_DTYPE, count=1)[0]
     geometry = Geometry(
         int(header["nr_cpus"]), int(header["capacity"]), int(header["record_bytes"]),
-        int(header["mode"]), int(header["clock"]),
+        int(header["mode"]), int(header["clock"]), bool(header["has_strays"]),
     )  # fmt: skip
     if (
         header["magic"] != layout.MAGIC
@@ -150,7 +152,7 @@ class RingBuffer:
             "cpu_lines_offset": g.cpu_lines_offset, "tails_offset": g.tails_offset,
             "records_offset": g.records_offset, "cpu_bytes": g.cpu_bytes,
             "segment_bytes": g.segment_bytes, "mode": g.mode, "clock": g.clock,
-            "room_address": room_address, "address": address,
+            "room_address": room_address, "address": address, "has_strays": g.has_strays,
         }.items():  # fmt: skip
             header[name] = value
         self.lines["head"] = g.capacity

@@ -9,8 +9,8 @@ the writers change, one that only the reader changes, and the records.
     tails_offset + cpu * cpu_bytes       TailLine: tail               reader
     records_offset + cpu * cpu_bytes     records of the CPU           trampolines
 
-With the per-CPU counter for a clock there is one part more: of threads that cannot use their CPU's
-without a lock prefix (strays).
+Where positions are taken without a lock prefix there is one part more: of threads that cannot do
+that in their CPU's (strays).
 
 Positions count records and never wrap in 64 bits.  They begin at `capacity`, so that the zero
 bytes of fresh memory, lap 0, are not taken for records.  A writer may take position p while
@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 MAGIC = int.from_bytes(b"FENTRING", "little")
-VERSION = 2
+VERSION = 3
 
 HEADER_BYTES = 4096
 LINE_BYTES = 64
@@ -55,6 +55,7 @@ HEADER_DTYPE = np.dtype(
         ("clock", "<u4"),
         ("room_address", "<u8"),
         ("address", "<u8"),
+        ("has_strays", "<u4"),
     ]
 )
 
@@ -80,14 +81,13 @@ MODE_OVERWRITE = 1
 
 CLOCK_TSC = 0
 CLOCK_PERCPU_COUNTER = 1
-CLOCK_LOCKED_COUNTER = 2  # the same, where no thread has rseq
 
-CLOCK_NAMES = ("tsc", "percpu-counter", "percpu-counter")
-"""By number; both counters are one clock to users."""
+CLOCK_NAMES = ("tsc", "percpu-counter")
+"""By number."""
 
 STRAYS = 64
-"""Places of a full ring that are kept free with CLOCK_PERCPU_COUNTER: a vfork child that was
-preempted between looking for room and taking it may take one too many."""
+"""Places of a full ring that are kept free where there is a part for strays: a vfork child that
+was preempted between looking for room and taking it may take one too many."""
 
 NO_LIMIT = 1 << 62
 

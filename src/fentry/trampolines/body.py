@@ -45,8 +45,8 @@ class RecordBody:
     `room` of the ring's room in the control page: 0 in a forked child, and where nothing is to be
     recorded.  A CPU's tail lies `tail` bytes behind its line, another CPU's line `cpu_bytes`.
     `threads` is the table of those threads whose calls are recorded, 0 for all.  `overwrites` and
-    `clock` are the ring's; `stray` is the line of the part that all share whose CPU's part cannot
-    be used without a lock prefix.
+    `clock` are the ring's; `stray` is the line of the part that all share who cannot use their
+    CPU's without a lock prefix, 0 where all use one.
     """
 
     lines: int

@@ -10,12 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from fentry.region.layout import (
-    INDEX_BEFORE_RETURN,
-    MAX_TIDS,
-    THREAD_BYTES_OFFSET,
-    THREADS_WORD_OFFSET,
-)
+from fentry.region.layout import INDEX_BEFORE_RETURN
 from fentry.ring import layout as ring
 from fentry.trampolines.body import (
     RSEQ_SIGNATURE,
@@ -26,32 +21,13 @@ from fentry.trampolines.body import (
     RecordBody,
     Traits,
 )
-from fentry.trampolines.caller import (
-    CPU_MASK,
-    RSEQ_CPU_ID,
-    RSEQ_CS,
-    emit_cpu,
-    emit_or_tid,
-    emit_thread_pointer,
-)
-from fentry.trampolines.counter import emit_counter_record, emit_part
+from fentry.trampolines.caller import CPU_MASK, RSEQ_CPU_ID, RSEQ_CS, skip_unwanted
+from fentry.trampolines.record import emit_record
 from fentry.x86.asm import Asm
 from fentry.x86.code import Code
 from fentry.x86.contract import Contract, Section
-from fentry.x86.operands import byte, dword, qword, word
-from fentry.x86.registers import (
-    ah,
-    al,
-    eax,
-    ecx,
-    edx,
-    fs,
-    rax,
-    rcx,
-    rdx,
-    rip,
-    rsi,
-)
+from fentry.x86.operands import dword, qword
+from fentry.x86.registers import al, eax, ecx, fs, rax, rcx, rdx, rip, rsi
 from fentry.x86.verify import verify
 
 _SAVED = (rax, rcx, rdx, rsi)
@@ -174,94 +150,6 @@ def emit_sections(a: Asm, aborts: Sequence[tuple[str, int]]) -> None:
 def section_offset(code: Code) -> int:
     """Where the first rseq section descriptor lies in the code, 0 if it has none."""
     return code.labels["section0"] - code.origin if "section0" in code.labels else 0
-
-
-def skip_unwanted(a: Asm, table: int, traits: Traits, done: str) -> None:
-    """Go to `done` unless `table` wants the thread.  Clobbers rax, rcx, rdx and the flags."""
-    # COST  7 instructions, 3 loads
-    if traits.tid_offset is None:
-        raise ValueError("threads cannot be told apart in this target")
-    # fmt: off
-    if traits.rseq_offset is not None:                  # then every thread has a thread pointer
-        a.mov(edx, dword[fs, traits.tid_offset])
-        a.and_(edx, MAX_TIDS - 1)                       # whatever stands there
-    else:
-        no_block = f"no_block_{done}"
-        emit_thread_pointer(a, traits)                      # rdx = fs base
-        a.test(rdx, rdx)
-        a.je(no_block)                                  # tid 0, which nobody lists
-        a.mov(edx, dword[rdx + traits.tid_offset])
-        a.and_(edx, MAX_TIDS - 1)
-        a.label(no_block)
-    a.mov(rcx, table + THREAD_BYTES_OFFSET)
-    # The word first: a set is complete before it is in force (SDM Vol. 3, 9.2.2).
-    a.movzx(eax, word[rcx + (THREADS_WORD_OFFSET - THREAD_BYTES_OFFSET)])
-    a.xor(al, byte[rcx + rdx])                          # not the default?
-    a.test(al, ah)
-    a.je(done)
-    # fmt: on
-
-
-def emit_record(
-    a: Asm, body: RecordBody, traits: Traits, i: int, aborts: list[tuple[str, int]]
-) -> Cold:
-    """The straight part of a record; returns its rare part.  Clobbers rax, rcx, rdx, rsi."""
-    # COST  33 instructions, 1 locked; the clock read hides the rest
-    retry, full, done, no_tls = (f"{name}{i}" for name in ("retry", "full", "recorded", "no_tls"))
-    if body.threads:
-        skip_unwanted(a, body.threads, traits, done)
-    if body.clock != ring.CLOCK_TSC:
-        return emit_counter_record(a, body, traits, i, aborts)
-    record = rsi + rcx * 8 + (body.records - body.lines)
-    # fmt: off
-    emit_cpu(a, traits, rcx, ecx)
-    a.mov(rsi, body.lines)
-    emit_part(a, body)
-    a.add(rsi, rcx)                                     # = the CPU's line
-    a.label(retry)
-    a.mov(rcx, qword[rsi + ring.HEAD_OFFSET])
-    a.rdtsc()                                           # inside the loop: time follows position
-    a.shl(rdx, 32)
-    a.or_(rdx, rax)                                     # = time
-    a.mov(rax, body.room)
-    a.mov(rax, qword[rax])                              # 0 in a forked child
-    a.add(rax, qword[rsi + (body.tail + ring.TAIL_OFFSET)])
-    a.cmp(rcx, rax)
-    a.jae(full)
-    a.mov(rax, rcx)
-    a.lea(rcx, qword[rax + 1])
-    a.cmpxchg(qword[rsi + ring.HEAD_OFFSET], rcx, lock=True)
-    a.jne(retry)
-    a.mov(ecx, eax)
-    a.and_(ecx, body.capacity - 1)
-    if body.record_bytes == ring.RECORD24.itemsize:
-        a.lea(rcx, qword[rcx + rcx * 2])
-    else:
-        a.add(rcx, rcx)                                 # = words before the record
-    a.mov(qword[record + ring.TIME_OFFSET], rdx)
-    a.shr(rax, body.capacity.bit_length() - 1)
-    if body.record_bytes == ring.RECORD24.itemsize:
-        a.mov(rdx, a.entry(8))
-        a.mov(qword[record + ring.PARENT_OFFSET], rdx)  # = parent_ip
-    a.shl(eax, ring.TID_BITS)                           # = lap
-    emit_or_tid(a, traits, eax, rdx, edx, no_tls)
-    a.mov(edx, a.entry(0, dword))                       # = site key, low half of it
-    a.shl(rax, 32)
-    a.or_(rax, rdx)
-    a.mov(qword[record + ring.META_OFFSET], rax)        # commit
-    a.label(done)
-    # fmt: on
-
-    def buffer_full(a: Asm) -> None:
-        a.label(full)
-        a.mov(rax, body.room)
-        a.mov(rax, qword[rax])
-        a.test(rax, rax)  # 0: a forked child, which stays silent, or tracing is off
-        a.je(done)
-        a.inc(qword[rsi + ring.DROPPED_OFFSET], lock=True)
-        a.jmp(done)
-
-    return buffer_full
 
 
 def emit_count(

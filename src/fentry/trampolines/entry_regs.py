@@ -17,18 +17,18 @@ from fentry.region.layout import (
     STEP_BEFORE_RETURN,
 )
 from fentry.trampolines.body import Body, CallBody, CountBody, DirectBody, RecordBody, Traits
+from fentry.trampolines.caller import skip_unwanted
 from fentry.trampolines.entry import (
     ORIGIN,
     Cold,
     cells_of,
     emit_count,
     emit_end,
-    emit_record,
     emit_sections,
     emit_target,
     named,
-    skip_unwanted,
 )
+from fentry.trampolines.record import emit_record
 from fentry.x86.asm import Asm
 from fentry.x86.calls import Vectors
 from fentry.x86.code import Code

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from fentry.region.layout import INDEX_BEFORE_RETURN, LIST_DTYPE
 from fentry.trampolines.body import Body, CallBody, CountBody, DirectBody, RecordBody, Traits
-from fentry.trampolines.entry import ORIGIN, emit_count, emit_record, emit_sections, named
+from fentry.trampolines.entry import ORIGIN, emit_count, emit_sections, named
 from fentry.trampolines.entry_regs import (
     Saved,
     emit_call,
@@ -21,6 +21,7 @@ from fentry.trampolines.entry_regs import (
     leave_frame,
     make_frame,
 )
+from fentry.trampolines.record import emit_record
 from fentry.x86.asm import Asm
 from fentry.x86.calls import Vectors
 from fentry.x86.code import Code

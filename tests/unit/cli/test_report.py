@@ -290,8 +290,23 @@ def test_events_without_times_come_cpu_by_cpu_in_their_order(
     assert "# clock: percpu-counter (" in result.stdout
     assert result.stderr == (
         "4 of 4 events (clock percpu-counter), 3 dropped, no damage\n"
-        "records are counted on each CPU: order within each CPU only, no times; under CPU 2 stand "
-        "calls whose CPU is not known, in their own order\n"
+        "records are counted on each CPU: order within each CPU only, no times\n"
+        "under CPU 2 stand calls whose CPU is not known, in their own order\n"
     )
     with TraceReader(path) as trace, pytest.raises(BadInput, match="has no times"):
         next(trace.batches(start_ns=1))
+
+
+def test_calls_whose_cpu_is_not_known_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = [CpuLosses(0, 1, 0, 0, 0), CpuLosses(1, 1, 0, 0, 0)]
+    path = tmp_path / "trace.fentry"
+    calls = [batch(0, 1024, [Call(512, key=1)]), batch(1, 1024, [Call(600)])]
+    write_trace(path, calls, of=dataclasses.replace(meta(), stray_cpu=1), losses=losses)
+    monkeypatch.chdir(tmp_path)
+
+    assert run().stderr == (
+        "2 of 2 events (clock tsc), 0 dropped, no damage\n"
+        "under CPU 1 stand calls whose CPU is not known\n"
+    )

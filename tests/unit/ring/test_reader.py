@@ -69,7 +69,7 @@ def test_records_come_once_and_in_order() -> None:
 
 
 def counted(mode: int = layout.MODE_DISCARD) -> RingBuffer:
-    geometry = Geometry(3, CAPACITY, 16, mode, layout.CLOCK_PERCPU_COUNTER)
+    geometry = Geometry(3, CAPACITY, 16, mode, layout.CLOCK_PERCPU_COUNTER, has_strays=True)
     buffer = RingBuffer(OwnMemory(geometry.segment_bytes), geometry)  # type: ignore[arg-type]
     buffer.format(0x7F0000000000, 0x7E0000000040)
     return buffer
@@ -98,15 +98,19 @@ def test_one_that_comes_a_lap_too_late_is_known_by_its_count() -> None:
     assert reader.stats.incomplete.tolist() == [1, 0, 0]
 
 
-def test_counter_needs_a_part_more_and_room_for_those_who_come_late() -> None:
-    one = Geometry.for_bytes(1 << 16, 4, 16, clock=layout.CLOCK_PERCPU_COUNTER)
+@pytest.mark.parametrize("clock", [0, 1])
+def test_strays_have_a_part_and_room_for_those_who_come_late(clock: int) -> None:
+    one = Geometry.for_bytes(1 << 16, 4, 16, clock=clock)
 
     assert (one.nr_cpus, one.capacity, one.room, one.stray_cpu) == (5, 4096, 4032, 4)
     assert one.stray_offset == 4096 + 4 * 69632
-    assert (one.locked().nr_cpus, one.locked().room, one.locked().clock) == (4, 4096, 2)
-    timed = Geometry.for_bytes(1 << 16, 4, 16)
-    assert timed.locked() == timed
-    assert (timed.nr_cpus, timed.room, timed.stray_cpu) == (4, 4096, -1)
+    locked = one.locked()
+    assert (locked.nr_cpus, locked.room, locked.stray_cpu, locked.clock) == (4, 4096, -1, clock)
+    assert locked.locked() == locked
+    for written in (one, locked):
+        buffer = RingBuffer(OwnMemory(written.segment_bytes), written)  # type: ignore[arg-type]
+        buffer.format(0x7F0000000000, 0x7E0000000040)
+        assert read_geometry(buffer.memory) == written
 
 
 def test_a_clock_that_is_not_known_is_no_ring() -> None:

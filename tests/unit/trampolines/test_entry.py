@@ -15,15 +15,16 @@ from fentry.trampolines.entry import build_entry
 CONTROL = 0x7E0000000000
 RECORD16 = RecordBody(
     lines=0x7F0000001000, records=0x7F0000001100, tail=0x80, room=CONTROL + 0x40,
-    cpu_bytes=1 << 20, capacity=1 << 16, record_bytes=16,
+    cpu_bytes=1 << 20, capacity=1 << 16, record_bytes=16, stray=0x7F0000201000,
 )  # fmt: skip
 RECORD24 = RecordBody(
     lines=0x7F0000001000, records=0x7F0000001100, tail=0x80, room=CONTROL + 0x40,
-    cpu_bytes=0x180000, capacity=1 << 16, record_bytes=24,
+    cpu_bytes=0x180000, capacity=1 << 16, record_bytes=24, stray=0x7F0000301000,
 )  # fmt: skip
-COUNTER16 = replace(RECORD16, clock=1, stray=0x7F0000201000)
-COUNTER24 = replace(RECORD24, clock=1, stray=0x7F0000301000, overwrites=True)
-LOCKED24 = replace(RECORD24, clock=2)
+COUNTER16 = replace(RECORD16, clock=1)
+COUNTER24 = replace(RECORD24, clock=1, overwrites=True)
+LOCKED24 = replace(RECORD24, stray=0)
+COUNTER_LOCKED24 = replace(LOCKED24, clock=1)
 COUNT = CountBody(
     bases=CONTROL + 0x280, displacement=0x1000, shared=0x7F0000800000, control=CONTROL
 )
@@ -48,7 +49,9 @@ SETS = {
     "eight": [COUNT, RECORD24] * 4,
     "counter16": [COUNTER16],
     "counter24": [COUNTER24],
-    "counter_locked": [LOCKED24],
+    "overwriting24": [replace(RECORD24, overwrites=True)],
+    "record_locked": [LOCKED24],
+    "counter_locked": [COUNTER_LOCKED24],
     "counter_count": [COUNTER16, COUNT],
     "counter_record_counter": [COUNTER16, RECORD24, COUNTER24],
     "wide": [replace(body, cpu_bytes=48 << 30, capacity=1 << 31) for body in (COUNTER16, RECORD24)],
@@ -89,7 +92,9 @@ def test_filtered_listing_is_the_golden_one(name: str) -> None:
     compare(f"entry_{name}.s", build_entry(FILTERED[name], USUAL, 0x7F1000000000).listing())
 
 
-@pytest.mark.parametrize("name", ["record16", "record24", "count", "count_record24", "counter16"])
+@pytest.mark.parametrize(
+    "name", ["record16", "record24", "count", "count_record24", "counter16", "overwriting24"]
+)
 def test_listing_is_the_golden_one(name: str) -> None:
     code = build_entry(SETS[name], USUAL, 0x7F1000000000)
 
@@ -102,17 +107,20 @@ def test_count_without_rseq_listing_is_the_golden_one() -> None:
     compare("entry_count_locked.s", build_entry([COUNT], traits, 0x7F1000000000).listing())
 
 
-@pytest.mark.parametrize("name", ["counter24", "counter_locked"])
+@pytest.mark.parametrize("name", ["counter24", "counter_locked", "record_locked"])
 def test_listing_on_one_node_is_the_golden_one(name: str) -> None:
     traits = replace(USUAL, one_node=True)
 
     compare(f"entry_{name}.s", build_entry(SETS[name], traits, 0x7F1000000000).listing())
 
 
+@pytest.mark.parametrize("body", [COUNTER16, RECORD16], ids=["counter", "record"])
 @pytest.mark.parametrize("traits", TRAITS, ids=str)
-def test_positions_are_taken_without_a_lock_only_in_a_section(traits: Traits) -> None:
+def test_positions_are_taken_without_a_lock_only_in_a_section(
+    traits: Traits, body: RecordBody
+) -> None:
     # Else a vfork child, or a thread without rseq, could take the place of another.
-    listing = build_entry([COUNTER16], traits, 0x7F1000000000).listing()
+    listing = build_entry([body], traits, 0x7F1000000000).listing()
 
     has_section = traits.rseq_offset is not None and traits.rdpid
     assert ("begin0:" in listing) is has_section
