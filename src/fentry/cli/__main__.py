@@ -17,6 +17,7 @@ EXIT_BROKEN_PIPE = 141
 COMMANDS = {
     "record": ("fentry.cli.record", "Trace functions of a process into a file."),
     "report": ("fentry.cli.report", "Show a recorded trace."),
+    "export": ("fentry.cli.export", "Write a recorded trace for another tool."),
     "stat": ("fentry.cli.stat", "Count calls of functions of a process."),
     "list": ("fentry.cli.list", "List functions: traceable, or why not."),
     "status": ("fentry.cli.status", "Show what is attached to a process."),

@@ -10,25 +10,19 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
-from fentry.cli.options import patterns
+from fentry.cli.selection import Selection, input_option, selection_options
 from fentry.errors import FentryError
-from fentry.events.columns import Events
 from fentry.formats import text
 from fentry.formats.symbol_names import SymbolNames, printable
 from fentry.formats.table import FunctionCounts, count_json, count_table
 from fentry.formats.task_names import TaskNames
 from fentry.formats.tracefile import TraceReader
 from fentry.formats.tracefile_payloads import Json
-from fentry.symbols.patterns import parse
-
-DEFAULT_INPUT = "trace.fentry"
 
 EXIT_BROKEN_PIPE = 141
 
@@ -45,26 +39,11 @@ away. A damaged or unfinished file is shown as far as it is whole, with status 0
 
 
 @click.command(epilog=_EPILOG)
-@click.option(
-    "-i", "--input", "path", default=DEFAULT_INPUT, show_default=True, help="Trace file, or -."
-)
+@input_option
 @click.option("--json", "as_json", is_flag=True, help="JSON lines; with --counts one JSON array.")
 @click.option("--counts", is_flag=True, help="Calls of each function instead of every call.")
-@click.option("-F", "--filter", "wanted", multiple=True, help="Only functions matching this glob.")
-@click.option("-N", "--notrace", "unwanted", multiple=True, help="No functions matching it.")
-@click.option(
-    "--tid", "tids", multiple=True, type=click.IntRange(0, 1 << 22), help="Only this thread."
-)
-@click.option("--head", type=click.IntRange(min=0), help="Only the first so many events.")
-def report(
-    path: str,
-    as_json: bool,
-    counts: bool,
-    wanted: tuple[str, ...],
-    unwanted: tuple[str, ...],
-    tids: tuple[int, ...],
-    head: int | None,
-) -> None:
+@selection_options
+def report(path: str, as_json: bool, counts: bool, **chosen: Any) -> None:
     """Show a recorded trace.
 
     Globs match function names; MODULE!NAME narrows to a module.
@@ -72,22 +51,18 @@ def report(
     try:
         with TraceReader("/dev/stdin" if path == "-" else path) as trace:
             symbols = SymbolNames.of_trace(trace)
-            wanted, unwanted = patterns(wanted), patterns(unwanted)
-            for pattern in (*wanted, *unwanted):
-                parse(pattern)
-            for pattern in wanted:
-                symbols.require(pattern)
-            chosen = _Selection(symbols, wanted, unwanted, tids, head)
+            tasks = TaskNames(trace.tasks)
+            selection = Selection(trace, symbols, tasks, **chosen)
             if sys.stdout is None:
                 raise FentryError("cannot write the report", cause="standard output is closed")
             out = sys.stdout.buffer
             if counts:
-                _write_counts(trace, symbols, chosen, out, as_json=as_json)
+                _write_counts(selection, symbols, out, as_json=as_json)
             else:
-                _write_lines(trace, symbols, chosen, out, as_json=as_json)
+                _write_lines(trace, selection, symbols, tasks, out, as_json=as_json)
             out.flush()
             _report_damage(trace)
-            _report_totals(trace, chosen.shown)
+            _report_totals(trace, selection.shown)
     except BrokenPipeError:
         _silence_stdout()
         raise SystemExit(EXIT_BROKEN_PIPE) from None
@@ -101,57 +76,15 @@ def report(
         raise SystemExit(1) from None
 
 
-class _Selection:
-    # which events to show; counts those it let through
-
-    def __init__(
-        self,
-        symbols: SymbolNames,
-        wanted: tuple[str, ...],
-        unwanted: tuple[str, ...],
-        tids: tuple[int, ...],
-        head: int | None,
-    ) -> None:
-        self._symbols = symbols
-        self._wanted = wanted
-        self._unwanted = unwanted
-        self._tids = np.array(tids, np.int64)
-        self.head = head
-        self._mask: NDArray[np.bool_] = np.empty(0, np.bool_)
-        self._mask_version = -1
-        self.shown = 0
-
-    def of(self, stream: Iterator[Events]) -> Iterator[Events]:
-        if self.head == 0:
-            return
-        for events in stream:
-            if self._wanted or self._unwanted:
-                ids = self._symbols.of_ips(events.ip)
-                events = events.take(self._name_mask()[ids])
-            if len(self._tids):
-                events = events.take(np.isin(events.tid, self._tids))
-            if self.head is not None:
-                events = events.take(slice(0, self.head - self.shown))
-            self.shown += len(events)
-            yield events
-            if self.head is not None and self.shown >= self.head:
-                return
-
-    def _name_mask(self) -> NDArray[np.bool_]:
-        if self._mask_version != self._symbols.version or not len(self._mask):
-            mask = np.ones(len(self._symbols.names), np.bool_)
-            if self._wanted:
-                mask &= self._symbols.matching(self._wanted)
-            if self._unwanted:
-                mask &= ~self._symbols.matching(self._unwanted)
-            self._mask, self._mask_version = mask, self._symbols.version
-        return self._mask
-
-
 def _write_lines(
-    trace: TraceReader, symbols: SymbolNames, chosen: _Selection, out: BinaryIO, *, as_json: bool
+    trace: TraceReader,
+    selection: Selection,
+    symbols: SymbolNames,
+    tasks: TaskNames,
+    out: BinaryIO,
+    *,
+    as_json: bool,
 ) -> None:
-    tasks = TaskNames(trace.tasks)
     form: text.JsonLines | text.FunctionText
     if as_json:
         form = text.JsonLines(symbols, tasks, has_time=trace.has_time)
@@ -165,18 +98,16 @@ def _write_lines(
                 entries=trace.records, written=written, nr_cpus=cpus, clock=trace.meta.clock
             )
         )
-    for events in chosen.of(trace.merged()):
+    for events in selection.merged():
         for start in range(0, len(events), text.LINES_AT_ONCE):
             out.write(form.lines(events.take(slice(start, start + text.LINES_AT_ONCE))))
 
 
 def _write_counts(
-    trace: TraceReader, symbols: SymbolNames, chosen: _Selection, out: BinaryIO, *, as_json: bool
+    selection: Selection, symbols: SymbolNames, out: BinaryIO, *, as_json: bool
 ) -> None:
     table = FunctionCounts(symbols)
-    # only the first N need an order
-    stream = trace.batches() if chosen.head is None else trace.merged()
-    for events in chosen.of(stream):
+    for events in selection.batches():
         table.add(events)
     if as_json:
         out.write(count_json(table.rows()).encode())

@@ -1,0 +1,76 @@
+"""fentry export: what is written where, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.support.ring_batches import Call, batch, write_trace
+
+from fentry.cli.__main__ import words
+
+CALLS = [
+    batch(1, 0, [Call(1234_567_890_000), Call(1234_567_892_001)]),
+    batch(0, 0, [Call(1234_567_891_000, key=1, parent_ip=0x7F0000001234, tid=77)]),
+]
+
+
+@pytest.fixture(autouse=True)
+def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "trace.fentry"
+    write_trace(path, CALLS)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(words, ["export", *arguments])
+
+
+def test_chrome_has_every_call_on_the_track_of_its_thread(tmp_path: Path) -> None:
+    result = run("chrome")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("3 of 3 events to trace.json (Chrome JSON")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+
+    assert [event["args"]["name"] for event in events if event["ph"] == "M"] == [
+        "/usr/bin/demo", "<...>", "bash",
+    ]  # fmt: skip
+    assert [
+        (event["ts"], event["tid"], event["name"], event["args"]["parent"])
+        for event in events
+        if event["ph"] == "i"
+    ] == [
+        (1234567890.0, 1234, "leaf", "main"),
+        (1234567891.0, 77, "main", "0x7f0000001234"),
+        (1234567892.001, 1234, "leaf", "main"),
+    ]
+
+
+def test_only_chosen_events_are_written(tmp_path: Path) -> None:
+    assert run("chrome", "-F", "main").stderr.startswith("1 of 3 events")
+    assert run("chrome", "-o", "b", "--thread", "ba*").stderr.startswith("2 of 3 events to b ")
+    assert run("chrome", "-o", "c", "--since", "1234.6").stderr.startswith("0 of 3")
+    assert run("chrome", "-o", "d", "--since", "1234.567891").stderr.startswith("2 of 3")
+    assert run("chrome", "-o", "e", "--until", "1234.567891").stderr.startswith("1 of 3")
+
+
+def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "trace.json").write_text("mine")
+
+    result = run("chrome")
+    assert result.exit_code == 1 and "trace.json exists" in str(result.exception)
+    assert (tmp_path / "trace.json").read_text() == "mine"
+    assert run("chrome", "--force").exit_code == 0
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+
+
+def test_nothing_is_left_where_nothing_can_be_written(tmp_path: Path) -> None:
+    result = run("chrome", "-o", "missing/trace.json")
+
+    assert str(result.exception) == (
+        "cannot write missing/trace.json\n  cause: no such file or directory"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.fentry"]
