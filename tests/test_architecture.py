@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tracers", "probes", "livepatch", "python"),
     ("instance",),
     ("session",),
-    ("recording",),
+    ("recording", "snapshot"),
     ("tracefs",),
     ("cli",),
 )

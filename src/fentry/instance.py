@@ -7,7 +7,7 @@ size and mode of its ring, and its own tracing_on, which no trampoline tests.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
@@ -20,7 +20,8 @@ from fentry.region import layout as region_layout
 from fentry.region.layout import Kind
 from fentry.region.region import Region, Segment
 from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
-from fentry.ring.layout import CLOCK_NAMES
+from fentry.ring.clock import ClockPair
+from fentry.ring.layout import CLOCK_NAMES, MODE_OVERWRITE
 from fentry.ring.reader import Batch, Reader, Stats
 from fentry.trampolines.body import RecordBody, Traits
 from fentry.trampolines.record import has_sections
@@ -135,6 +136,26 @@ class Instance:
         if self._ring is None:
             raise BadInput("no ops of this instance records")
         return self._ring.geometry
+
+    def keep_clock(self, pairs: Sequence[ClockPair]) -> None:
+        """Keep moments in the ring itself, so that its records can be dated when this process is
+        gone. Raises BadInput while no ops records."""
+        if self._ring is None:
+            raise BadInput("no ops of this instance records")
+        self._ring.write_pairs(pairs)
+
+    @property
+    def kept_clock(self) -> list[ClockPair]:
+        """The moments that keep_clock() kept, whoever called it; at most two."""
+        return self._ring.pairs if self._ring is not None else []
+
+    def rewind(self) -> None:
+        """Read the ring from its beginning again: what it still holds, also what was read before;
+        what it has forgotten counts as overrun. Only where it overwrites old records (BadInput)."""
+        if self._reader is None or self._ring is None or self.ring.mode != MODE_OVERWRITE:
+            raise BadInput("only a ring that overwrites can be read again")
+        self._ring.tails["tail"] = self._ring.geometry.capacity
+        self._reader = Reader(self._ring)
 
     # 2. What its session does
 

@@ -20,6 +20,8 @@ COMMANDS = {
     "export": ("fentry.cli.export", "Write a recorded trace for another tool."),
     "stat": ("fentry.cli.stat", "Count calls of functions of a process."),
     "list": ("fentry.cli.list", "List functions: traceable, or why not."),
+    "arm": ("fentry.cli.arm", "Let a process record its last calls by itself."),
+    "dump": ("fentry.cli.dump", "Write the last calls of an armed process."),
     "status": ("fentry.cli.status", "Show what is attached to a process."),
     "detach": ("fentry.cli.detach", "Restore a process, whoever attached to it."),
     "doctor": ("fentry.cli.doctor", "Say what would go wrong, on this machine and with a process."),

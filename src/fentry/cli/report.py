@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import click
@@ -40,16 +42,17 @@ away. A damaged or unfinished file is shown as far as it is whole, with status 0
 
 @click.command(epilog=_EPILOG)
 @input_option
+@click.option("--core", metavar="FILE", help="The core file of a process that was armed.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines; with --counts one JSON array.")
 @click.option("--counts", is_flag=True, help="Calls of each function instead of every call.")
 @selection_options
-def report(path: str, as_json: bool, counts: bool, **chosen: Any) -> None:
+def report(path: str, core: str | None, as_json: bool, counts: bool, **chosen: Any) -> None:
     """Show a recorded trace.
 
     Globs match function names; MODULE!NAME narrows to a module.
     """
     try:
-        with TraceReader("/dev/stdin" if path == "-" else path) as trace:
+        with _opened(path, core) as trace:
             symbols = SymbolNames.of_trace(trace)
             tasks = TaskNames(trace.tasks)
             selection = Selection(trace, symbols, tasks, **chosen)
@@ -74,6 +77,20 @@ def report(path: str, as_json: bool, counts: bool, **chosen: Any) -> None:
         cause = os.strerror(error.errno or 0).lower()
         click.echo(f"fentry: cannot write the report\n  cause: {cause}", err=True)
         raise SystemExit(1) from None
+
+
+@contextmanager
+def _opened(path: str, core: str | None) -> Iterator[TraceReader]:
+    if core is None:
+        with TraceReader("/dev/stdin" if path == "-" else path) as trace:
+            yield trace
+        return
+    from fentry.cli.core import recover_from
+
+    with tempfile.TemporaryFile() as file:
+        recover_from(core, file.fileno())
+        with TraceReader(f"/proc/self/fd/{file.fileno()}") as trace:
+            yield trace
 
 
 def _write_lines(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fentry.dispatch.natives import functions_run
-from fentry.dispatch.permanent import refuse_others_permanent
+from fentry.dispatch.permanent import permanent_rows, refuse_others_permanent
 from fentry.errors import FentryError, PatchError, RegionError
 from fentry.process.maps import Mapping, mapping_at, read_maps
 from fentry.process.memory import PAGE_BYTES
@@ -66,8 +66,9 @@ def undo(
     `between` is called when the text is restored and the region is still there, to look after
     children by it: who dies meanwhile leaves what tells of them.  What is there is decided inside
     the stop, where nobody else changes it.  Unless `from_living`, nothing is done where a
-    controller lives that is at work here.  Raises LockError when the region holds PERMANENT ops,
-    unless with `force` and their owner is gone; RegionError when it is damaged.
+    controller lives that is at work here, or PERMANENT ops are.  Raises LockError when the region
+    holds PERMANENT ops, unless with `force` and their owner is gone; RegionError when it is
+    damaged.
     """
     if find_registry(read_maps(target.pid)) is None:
         return Undone()
@@ -80,7 +81,7 @@ def undo(
         if region is None:
             return Undone()
         inherited = region.registry.is_inherited() and not region.is_followed
-        if not from_living and not inherited and region.owners.living:
+        if not from_living and not inherited and is_in_use(region):
             return Undone()
         refuse_others_permanent(target.pid, region, force=force)
         restored = restore_text(halt, region)
@@ -88,6 +89,12 @@ def undo(
         between()
     parked_bytes = remove_region(target, region)
     return Undone("region", restored.restored, restored.foreign, parked_bytes)
+
+
+def is_in_use(region: Region) -> bool:
+    """Whether who comes joins a region in place of clearing it away: a controller lives that is at
+    work in it, or PERMANENT ops go on there."""
+    return bool(region.owners.living or len(permanent_rows(region)))
 
 
 def restore_text(halt: Halt, region: Region) -> Restored:

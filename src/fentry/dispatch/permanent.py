@@ -18,6 +18,7 @@ from fentry.process.maps import read_maps
 from fentry.process.target import Target
 from fentry.region.layout import State
 from fentry.region.region import Region
+from fentry.region.registry import Rows
 
 
 def permanent(every: Iterable[Ops]) -> list[Ops]:
@@ -42,8 +43,7 @@ def refuse_others_permanent(pid: int, region: Region, *, force: bool = False) ->
     With `force` only where their owner lives.  In a forked child that inherited the region, records
     and counts are silent and hold nothing off.
     """
-    rows = region.registry.ops
-    rows = rows[(rows["state"] == State.LIVE) & (rows["flags"] & Flags.PERMANENT != 0)]
+    rows = permanent_rows(region)
     inherited = region.registry.is_inherited()
     if inherited:
         rows = rows[~np.isin(rows["callback"], (Callback.RECORD, Callback.COUNT))]
@@ -66,6 +66,29 @@ def refuse_others_permanent(pid: int, region: Region, *, force: bool = False) ->
         if owner is not None
         else f"go on with them (fentry.adopt({pid})), or fentry detach --force -p {pid}",
     )  # fmt: skip
+
+
+def permanent_rows(region: Region) -> Rows:
+    """The rows of PERMANENT ops that are in force in a region."""
+    rows = region.registry.ops
+    found: Rows = rows[(rows["state"] == State.LIVE) & (rows["flags"] & Flags.PERMANENT != 0)]
+    return found
+
+
+def recorders_of(target: Target) -> list[str]:
+    """What is recorded in a process without anybody to read it, by words of the filters; nothing is
+    stopped."""
+    with suppress(PatchError, RegionError):
+        region = Region.open(target.memory, read_maps(target.pid))
+        if region is not None and not region.registry.is_inherited():
+            rows = permanent_rows(region)
+            living = {one.number for one in region.owners.living}
+            return [
+                bytes(row["filter"]).decode(errors="replace")
+                for row in rows[rows["callback"] == Callback.RECORD]
+                if int(row["owner"]) not in living
+            ]
+    return []
 
 
 def refuse_permanent_in(target: Target, *, force: bool = False) -> None:

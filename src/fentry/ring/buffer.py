@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fentry.errors import BadInput
-from fentry.process.shared import SharedMemory
 from fentry.ring import layout
+from fentry.ring.clock import ClockPair
 
 _LARGEST_CAPACITY = 1 << 31
+
+
+class RingMemory(Protocol):
+    """Where a ring lies, as this process has it: shared with the target, or read from a file."""
+
+    bytes: NDArray[np.uint8]
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,7 @@ class Geometry:
         return self.capacity - layout.STRAYS * self.has_strays
 
 
-def read_geometry(memory: SharedMemory) -> Geometry:
+def read_geometry(memory: RingMemory) -> Geometry:
     """The geometry that a ring's header states. Raises ValueError when it cannot be true."""
     return geometry_of(memory.bytes[: layout.HEADER_BYTES].tobytes(), len(memory))
 
@@ -125,7 +136,7 @@ def is_formatted(start: bytes) -> bool:
 class RingBuffer:
     """The shared memory of a ring; `lines`, `tails` and `records` are numpy views of it."""
 
-    def __init__(self, memory: SharedMemory, geometry: Geometry) -> None:
+    def __init__(self, memory: RingMemory, geometry: Geometry) -> None:
         self.memory = memory
         self.geometry = geometry
         g = geometry
@@ -160,6 +171,23 @@ class RingBuffer:
         content, first = header.view(np.uint8), layout.HEADER_DTYPE["magic"].itemsize
         self.memory.bytes[first : header.nbytes] = content[first:]
         self.memory.bytes[:first] = content[:first]  # the last
+
+    def write_pairs(self, pairs: Sequence[ClockPair]) -> None:
+        """Keep the first and the last of some moments in the header, for who reads the ring when
+        this process is gone."""
+        first, last = min(pairs), max(pairs)
+        kept = self._header["pairs"][0]
+        kept[0], kept[1] = tuple(first), tuple(last)
+
+    @property
+    def pairs(self) -> list[ClockPair]:
+        """The moments that the header keeps, at most two."""
+        kept = [ClockPair(*pair) for pair in self._header["pairs"][0].tolist()]
+        return sorted({pair for pair in kept if pair.tsc})
+
+    @property
+    def _header(self) -> NDArray[np.void]:
+        return np.frombuffer(self.memory.bytes, layout.HEADER_DTYPE, 1)
 
     def populate(self) -> None:
         """Touch every page from here, so that the memory is ours and no writer has to wait."""

@@ -38,6 +38,9 @@ TID_MASK = (1 << TID_BITS) - 1  # PID_MAX_LIMIT is 4 * 1024 * 1024: include/linu
 LAP_BITS = 10
 LAPS = 1 << LAP_BITS
 
+# One moment on three clocks: tsc ticks, ns of CLOCK_MONOTONIC, ns of CLOCK_REALTIME; 0 is none.
+PAIR_DTYPE = np.dtype([("tsc", "<u8"), ("monotonic_ns", "<u8"), ("realtime_ns", "<u8")])
+
 HEADER_DTYPE = np.dtype(
     [
         ("magic", "<u8"),
@@ -56,6 +59,8 @@ HEADER_DTYPE = np.dtype(
         ("room_address", "<u8"),
         ("address", "<u8"),
         ("has_strays", "<u4"),
+        ("reserved", "<u4"),
+        ("pairs", PAIR_DTYPE, (2,)),
     ]
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fentry.dispatch.counters import Counters
-from fentry.dispatch.detach import undo
+from fentry.dispatch.detach import is_in_use, undo
 from fentry.dispatch.turns import MOST_TRIES
 from fentry.errors import LockError
 from fentry.instance import Host, Instance
@@ -72,7 +72,7 @@ def _make_region(place: Place, options: Options, halt: Halt, rows: int) -> None:
 
 
 def _region_of_others(place: Place, options: Options, halt: Halt) -> Region | None:
-    # The region that living controllers have: this one joins them.
+    # The region that living controllers have, or PERMANENT ops: this one joins them.
     try:
         region = Region.open(place.target.memory, halt.maps)
     except UnfinishedRegistry:
@@ -82,16 +82,16 @@ def _region_of_others(place: Place, options: Options, halt: Halt) -> Region | No
     living = region.owners.living
     if region.registry.is_inherited() and not (region.is_followed and living):
         return None
-    if not living:
+    if not is_in_use(region):
         return None
-    _refuse_joining(place.pid, options, region, living[0])
+    _refuse_joining(place.pid, options, region, living[0] if living else None)
     return region
 
 
-def _refuse_joining(pid: int, options: Options, region: Region, owner: Owner) -> None:
+def _refuse_joining(pid: int, options: Options, region: Region, owner: Owner | None) -> None:
     # What holds for the whole of a process is one controller's.
     off = int(region.registry.header["flags"]) & HeaderFlag.OFF
-    cause = f"{owner.text} is recording it"
+    cause = f"{owner.text} is recording it" if owner else "PERMANENT ops go on there"
     if region.follow is not None:
         cause += " and its forked children"
     elif off:
