@@ -23,6 +23,7 @@ COMMANDS = {
     "arm": ("fentry.cli.arm", "Let a process record its last calls by itself."),
     "dump": ("fentry.cli.dump", "Write the last calls of an armed process."),
     "status": ("fentry.cli.status", "Show what is attached to a process."),
+    "symfile": ("fentry.cli.symfile", "Name the generated code of a process for gdb and perf."),
     "detach": ("fentry.cli.detach", "Restore a process, whoever attached to it."),
     "doctor": ("fentry.cli.doctor", "Say what would go wrong, on this machine and with a process."),
 }
