@@ -46,8 +46,8 @@ class SymbolNames:
             # of several symbols at one ip the last that was written holds
             last = np.append(ips[order][1:] != ips[order][:-1], True)
             order = order[last]
-        self._starts = ips[order]
-        self._sizes = np.maximum(sizes[order], np.uint64(1))
+        self.starts = ips[order]
+        self.sizes = np.maximum(sizes[order], np.uint64(1))
         self.names = [names[place] for place in order.tolist()]
         self.modules = [modules[place] if modules else b"" for place in order.tolist()]
         self.nr_symbols = len(self.names)
@@ -81,6 +81,10 @@ class SymbolNames:
         return addresses that no call made (the signal restorer).
         """
         return self._return_cache.of(parent_ips)
+
+    def covers(self, addresses: Addresses) -> NDArray[np.bool_]:
+        """Whether each address lies in a symbol."""
+        return self._containing(addresses) >= 0
 
     def forget_unknown(self) -> bool:
         """Whether so many plain addresses had been named that they were dropped."""
@@ -140,9 +144,9 @@ class SymbolNames:
     def _containing(self, addresses: Addresses) -> Ids:
         if not self.nr_symbols:
             return np.full(len(addresses), -1, np.intp)
-        place = np.searchsorted(self._starts, addresses, "right") - 1
+        place = np.searchsorted(self.starts, addresses, "right") - 1
         near = np.maximum(place, 0)
-        inside = (place >= 0) & (addresses - self._starts[near] < self._sizes[near])
+        inside = (place >= 0) & (addresses - self.starts[near] < self.sizes[near])
         return np.where(inside, near, -1)
 
     def _unknown_id(self, address: int) -> int:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,14 @@ COUNTER = CLOCK_NAMES[CLOCK_PERCPU_COUNTER]
 _DENSE_KEYS = 1 << 22
 _MAX_DAMAGE = 1000
 _SMALL_CAPACITY = 1 << 12
+
+
+class Gap(NamedTuple):
+    """Records missing on a CPU before the one of `time_ns`, as in Events."""
+
+    cpu: int
+    time_ns: int
+    missing: int
 
 
 class TraceReader:
@@ -141,6 +149,30 @@ class TraceReader:
         for events in merge:
             self.late = merge.late
             yield from self._within(iter((events,)), start_ns, end_ns)
+
+    def gaps(self) -> Iterator[Gap]:
+        """Where the positions of a CPU jump, CPU by CPU in the order of their records: records that
+        were overwritten, never committed, or lost with a part of the file.
+
+        What was lost before the first record of a CPU is not told: only `losses` may know.
+        """
+        for cpu in np.unique(self._places["cpu"]).tolist():
+            expected = None
+            for place in self._places[self._places["cpu"] == cpu]:
+                section = self._section_of(place)
+                head = None if section is None else self._records_header(section)
+                if section is None or head is None:
+                    continue
+                _cpu, record_bytes, first, count, capacity = head
+                start = layout.RECORDS_HEADER.itemsize
+                count = min(count, (section.available - start) // record_bytes)
+                if count and expected is not None and first > expected:
+                    offset = section.payload_offset + start
+                    record = np.frombuffer(self._data, record_dtype(record_bytes), 1, offset)
+                    time_ns = int(self._decode(record, cpu, capacity).time_ns[0])
+                    yield Gap(cpu, time_ns, first - expected)
+                if count:
+                    expected = first + count
 
     def close(self) -> None:
         """Unmap the file; Events already delivered stay valid."""

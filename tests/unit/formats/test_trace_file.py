@@ -207,6 +207,32 @@ def test_merging_gives_all_records_in_order_of_time(
     assert found == sorted(time for part in times for time in part)
 
 
+def test_gaps_are_where_positions_jump(path: Path) -> None:
+    write_trace(
+        path,
+        [
+            batch(1, 5, [Call(100), Call(200)]),
+            batch(0, 0, [Call(150)]),
+            batch(1, 7, [Call(300)]),
+            batch(1, 2048, [Call(400), Call(500)]),
+            batch(0, 4, [Call(450)]),
+        ],
+    )
+    with TraceReader(path) as trace:
+        assert list(trace.gaps()) == [(0, 450, 3), (1, 400, 2040)]
+
+
+def test_records_that_were_cut_off_a_section_are_a_gap(path: Path) -> None:
+    calls = [Call(100 + n) for n in range(20)]
+    write_trace(path, [batch(0, 0, calls[:10]), batch(0, 10, calls[10:])], close=False)
+    whole = path.read_bytes()
+    end = whole.index(batch(0, 10, calls[10:]).records) - 32 - 32  # both headers
+    path.write_bytes(whole[: end - 3 * 24] + whole[end:])
+    with TraceReader(path) as trace:
+        assert sum(len(events) for events in trace.merged()) == 17
+        assert list(trace.gaps()) == [(0, 110, 3)]
+
+
 def test_more_sections_than_one_index_holds_are_found_through_the_chain(path: Path) -> None:
     with TraceWriter(path, meta()) as writer:
         for position in range(9000):
