@@ -54,6 +54,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "chrome": Format("fentry.formats.chrome", "Chrome JSON: chrome://tracing, Perfetto", ".json"),
+    "trace.dat": Format("fentry.formats.trace_dat", "trace-cmd report, KernelShark", ".dat"),
 }
 
 
