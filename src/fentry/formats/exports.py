@@ -55,6 +55,7 @@ class Format(NamedTuple):
 FORMATS = {
     "chrome": Format("fentry.formats.chrome", "Chrome JSON: chrome://tracing, Perfetto", ".json"),
     "trace.dat": Format("fentry.formats.trace_dat", "trace-cmd report, KernelShark", ".dat"),
+    "uftrace": Format("fentry.formats.uftrace_folder", "uftrace replay, report, dump", ".uftrace"),
 }
 
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from tests.support.ring_batches import Call, batch, write_trace
 
 from fentry.cli.__main__ import words
+from fentry.formats.exports import FORMATS
 
 CALLS = [
     batch(1, 0, [Call(1234_567_890_000), Call(1234_567_892_001)]),
@@ -57,6 +58,12 @@ def test_only_chosen_events_are_written(tmp_path: Path) -> None:
     assert run("chrome", "-o", "e", "--until", "1234.567891").stderr.startswith("1 of 3")
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_trace_of_which_nothing_is_chosen_is_exported(form: str) -> None:
+    assert run(form, "-o", "x", "--tid", "5").stderr.startswith("0 of 3 events to x ")
+    assert run(form, "-o", "y", "--since", "5000").stderr.startswith("0 of 3 events to y ")
+
+
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "trace.json").write_text("mine")
 
@@ -74,3 +81,23 @@ def test_nothing_is_left_where_nothing_can_be_written(tmp_path: Path) -> None:
         "cannot write missing/trace.json\n  cause: no such file or directory"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["trace.fentry"]
+
+
+def test_files_and_folders_are_named_by_their_format(tmp_path: Path) -> None:
+    assert run("trace.dat").stderr == (
+        "3 of 3 events to trace.dat (trace-cmd report, KernelShark), 0 lost\n"
+    )
+    assert (tmp_path / "trace.dat").read_bytes()[:12] == b"\x17\x08\x44tracing6\0"
+    assert run("uftrace").stderr.startswith("3 of 3 events to trace.uftrace (uftrace replay")
+    assert (tmp_path / "trace.uftrace" / "info").read_bytes()[:8] == b"Ftrace!\0"
+
+    # a folder is as little written over as a file is, and replaced as a whole
+    (tmp_path / "trace.uftrace" / "mine").touch()
+    assert "trace.uftrace exists" in str(run("uftrace").exception)
+    assert run("uftrace", "--force", "--tid", "77").exit_code == 0
+    assert not (tmp_path / "trace.uftrace" / "mine").exists()
+    dats = [path.name for path in (tmp_path / "trace.uftrace").glob("*.dat")]
+    assert dats == ["77.dat"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "trace.fentry", "trace.dat", "trace.uftrace",
+    }  # fmt: skip
