@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fentry.cli.__main__ import COMMANDS, main
+from fentry.formats.exports import FORMATS
 from tests.support.build import run_compiler
 from tests.support.unprivileged import PATIENCE_S, Account, Completed
 
 POLL_SECONDS = 0.001
 
 # An account may not be able to read the interpreter's files: all are loaded before it is one.
-for _module, _ in COMMANDS.values():
+for _module in [row[0] for row in (*COMMANDS.values(), *FORMATS.values())]:
     importlib.import_module(_module)
 
 
