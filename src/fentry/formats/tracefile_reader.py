@@ -154,8 +154,10 @@ class TraceReader:
         """Where the positions of a CPU jump, CPU by CPU in the order of their records: records that
         were overwritten, never committed, or lost with a part of the file.
 
-        What was lost before the first record of a CPU is not told: only `losses` may know.
+        Before the first record of a CPU are those that its losses account for: others may have been
+        read by somebody else.
         """
+        losses = self._losses
         for cpu in np.unique(self._places["cpu"]).tolist():
             expected = None
             for place in self._places[self._places["cpu"] == cpu]:
@@ -166,7 +168,10 @@ class TraceReader:
                 _cpu, record_bytes, first, count, capacity = head
                 start = layout.RECORDS_HEADER.itemsize
                 count = min(count, (section.available - start) // record_bytes)
-                if count and expected is not None and first > expected:
+                if expected is None:
+                    lost = losses[cpu].overrun + losses[cpu].incomplete if cpu in losses else 0
+                    expected = max(capacity, first - lost)  # positions begin at the capacity
+                if count and first > expected:
                     offset = section.payload_offset + start
                     record = np.frombuffer(self._data, record_dtype(record_bytes), 1, offset)
                     time_ns = int(self._decode(record, cpu, capacity).time_ns[0])

@@ -222,6 +222,14 @@ def test_gaps_are_where_positions_jump(path: Path) -> None:
         assert list(trace.gaps()) == [(0, 450, 3), (1, 400, 2040)]
 
 
+def test_what_was_overwritten_before_the_first_record_is_a_gap(path: Path) -> None:
+    losses = [CpuLosses(0, 1, 9, 500, 1), CpuLosses(1, 1, 0, 5000, 0), CpuLosses(2, 1, 7, 0, 0)]
+    batches = [batch(cpu, 1024 + 976, [Call(100)]) for cpu in range(4)]
+    write_trace(path, batches, of=meta(nr_cpus=4), losses=losses)
+    with TraceReader(path) as trace:
+        assert list(trace.gaps()) == [(0, 100, 501), (1, 100, 976)]
+
+
 def test_records_that_were_cut_off_a_section_are_a_gap(path: Path) -> None:
     calls = [Call(100 + n) for n in range(20)]
     write_trace(path, [batch(0, 0, calls[:10]), batch(0, 10, calls[10:])], close=False)
