@@ -99,6 +99,7 @@ class Selection:
         return self._of(self._trace.batches(start_ns=self._start_ns, end_ns=self._end_ns))
 
     def _of(self, stream: Iterator[Events]) -> Iterator[Events]:
+        self.shown = 0  # an exporter may ask more than once
         if self.head == 0:
             return
         for events in stream:
