@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.cli import compile_c, fentry, folder_of
-from tests.support.exported import calls_by_uftrace, shown_by_trace_cmd, uftrace
+from tests.support.trace_readers import calls_by_uftrace, shown_by_trace_cmd, uftrace
 from tests.support.unprivileged import Account
 
 PROGRAM = """

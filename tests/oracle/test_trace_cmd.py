@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.exported import Shown, export, shown_by_trace_cmd, trace_cmd
+from tests.support.exported import export
 from tests.support.odd_names import write_odd_trace
 from tests.support.ring_batches import MAIN, Batch, Call, batch, many_records, meta, write_trace
+from tests.support.trace_readers import Shown, shown_by_trace_cmd, trace_cmd
 
 from fentry.formats.tracefile import CpuLosses
 

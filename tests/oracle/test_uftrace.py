@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.support.exported import calls_by_uftrace, export, uftrace
+from tests.support.exported import export
 from tests.support.odd_names import write_odd_trace
 from tests.support.ring_batches import (
     LEAF,
@@ -22,6 +22,7 @@ from tests.support.ring_batches import (
     meta,
     write_trace,
 )
+from tests.support.trace_readers import calls_by_uftrace, uftrace
 
 from fentry.cli.__main__ import words
 from fentry.formats.tracefile import Module, Symbol, TraceWriter

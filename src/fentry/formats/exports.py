@@ -56,6 +56,7 @@ FORMATS = {
     "chrome": Format("fentry.formats.chrome", "Chrome JSON: chrome://tracing, Perfetto", ".json"),
     "trace.dat": Format("fentry.formats.trace_dat", "trace-cmd report, KernelShark", ".dat"),
     "uftrace": Format("fentry.formats.uftrace_folder", "uftrace replay, report, dump", ".uftrace"),
+    "perfetto": Format("fentry.formats.perfetto", "Perfetto protobuf: ui.perfetto.dev", ".pftrace"),
 }
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fentry.events.columns import Events
 from fentry.formats import trace_dat_names as names
 from fentry.formats.exports import Source
+from fentry.formats.gaps import gaps
 from fentry.formats.symbol_names import SymbolNames
 from fentry.formats.trace_dat_pages import DATA_BYTES, FUNCTION_ID, PAGE_BYTES, CpuPages, Missed
 from fentry.formats.tracefile_payloads import CpuLosses, encode_meta
@@ -129,8 +130,8 @@ class _CpuParts:
         self._parts: list[CpuPages | None] = [None] * nr_cpus
         self._folder, self._open_files = folder, open_files
         self._missed: dict[int, list[Missed]] = {}
-        for cpu, time_ns, missing in trace.gaps():
-            self._missed.setdefault(cpu, []).append(Missed(time_ns, missing))
+        for gap in gaps(trace, from_start=True):
+            self._missed.setdefault(gap.cpu, []).append(Missed(gap.until_ns, gap.lost))
 
     def add(self, events: Events, parents: NDArray[np.uint64]) -> None:
         order = np.argsort(events.cpu, kind="stable")

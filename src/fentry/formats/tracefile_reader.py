@@ -49,12 +49,15 @@ _MAX_DAMAGE = 1000
 _SMALL_CAPACITY = 1 << 12
 
 
-class Gap(NamedTuple):
-    """Records missing on a CPU before the one of `time_ns`, as in Events."""
+class Run(NamedTuple):
+    """Records that lay one after the other in the ring of a CPU, the first one at `position`; times
+    of the first and of the last as in Events."""
 
     cpu: int
-    time_ns: int
-    missing: int
+    position: int
+    nr_records: int
+    first_ns: int
+    last_ns: int
 
 
 class TraceReader:
@@ -150,34 +153,20 @@ class TraceReader:
             self.late = merge.late
             yield from self._within(iter((events,)), start_ns, end_ns)
 
-    def gaps(self) -> Iterator[Gap]:
-        """Where the positions of a CPU jump, CPU by CPU in the order of their records: records that
-        were overwritten, never committed, or lost with a part of the file.
-
-        Before the first record of a CPU are those that its losses account for: others may have been
-        read by somebody else.
-        """
-        losses = self._losses
-        for cpu in np.unique(self._places["cpu"]).tolist():
-            expected = None
-            for place in self._places[self._places["cpu"] == cpu]:
-                section = self._section_of(place)
-                head = None if section is None else self._records_header(section)
-                if section is None or head is None:
-                    continue
-                _cpu, record_bytes, first, count, capacity = head
-                start = layout.RECORDS_HEADER.itemsize
-                count = min(count, (section.available - start) // record_bytes)
-                if expected is None:
-                    lost = losses[cpu].overrun + losses[cpu].incomplete if cpu in losses else 0
-                    expected = max(capacity, first - lost)  # positions begin at the capacity
-                if count and first > expected:
-                    offset = section.payload_offset + start
-                    record = np.frombuffer(self._data, record_dtype(record_bytes), 1, offset)
-                    time_ns = int(self._decode(record, cpu, capacity).time_ns[0])
-                    yield Gap(cpu, time_ns, first - expected)
-                if count:
-                    expected = first + count
+    def runs(self) -> Iterator[Run]:
+        """What is recorded without a gap, in file order: one for each section with records."""
+        for place in self._places:
+            section = self._section_of(place)
+            head = None if section is None else self._records_header(section)
+            if section is None or head is None:
+                continue
+            cpu, record_bytes, position, count, capacity = head
+            offset = section.payload_offset + layout.RECORDS_HEADER.itemsize
+            count = min(count, (section.available - layout.RECORDS_HEADER.itemsize) // record_bytes)
+            if count:
+                records = np.frombuffer(self._data, record_dtype(record_bytes), count, offset)
+                times = self._decode(records[:: max(1, count - 1)], cpu, capacity).time_ns
+                yield Run(cpu, position, count, int(times[0]), int(times[-1]))
 
     def close(self) -> None:
         """Unmap the file; Events already delivered stay valid."""
