@@ -57,6 +57,7 @@ FORMATS = {
     "trace.dat": Format("fentry.formats.trace_dat", "trace-cmd report, KernelShark", ".dat"),
     "uftrace": Format("fentry.formats.uftrace_folder", "uftrace replay, report, dump", ".uftrace"),
     "perfetto": Format("fentry.formats.perfetto", "Perfetto protobuf: ui.perfetto.dev", ".pftrace"),
+    "parquet": Format("fentry.formats.parquet", "Parquet: DuckDB, Spark, pandas", ".parquet"),
 }
 
 
