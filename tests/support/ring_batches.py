@@ -100,16 +100,19 @@ def write_trace(
     of: TraceMeta | None = None,
     losses: Sequence[CpuLosses] = (),
     close: bool = True,
+    names: tuple[str, str] = ("leaf", "main"),
+    comm: bytes = b"bash",
+    clock: ClockPair = ClockPair(0, 0, 1_600_000_000_000_000_000),
 ) -> None:
     """A trace of functions `leaf` (key 0) and `main` (key 1), thread 1234 being `bash`."""
     writer = TraceWriter(path, of or meta())
-    writer.write_clock([ClockPair(0, 0, 1_600_000_000_000_000_000)])
+    writer.write_clock([clock])
     writer.write_modules([Module("/usr/bin/demo", "ab12", 0x400000, 0x402000)])
     writer.write_sites(np.array([0, 1], np.uint32), np.array([LEAF, MAIN], np.uint64))
     writer.write_symbols(
-        [Symbol(LEAF, 0x30, "leaf", 0, 0x1106), Symbol(MAIN, 0x40, "main", 0, 0x1136)]
+        [Symbol(LEAF, 0x30, names[0], 0, 0x1106), Symbol(MAIN, 0x40, names[1], 0, 0x1136)]
     )
-    writer.write_tasks([Task(1234, b"bash", 0)])
+    writer.write_tasks([Task(1234, comm, 0)])
     for one in batches:
         writer.write_records(one.cpu, one.first_position, memoryview(one.records))
     if losses:

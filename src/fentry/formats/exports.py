@@ -58,6 +58,7 @@ FORMATS = {
     "uftrace": Format("fentry.formats.uftrace_folder", "uftrace replay, report, dump", ".uftrace"),
     "perfetto": Format("fentry.formats.perfetto", "Perfetto protobuf: ui.perfetto.dev", ".pftrace"),
     "parquet": Format("fentry.formats.parquet", "Parquet: DuckDB, Spark, pandas", ".parquet"),
+    "ctf": Format("fentry.formats.ctf", "Common Trace Format: babeltrace2, Trace Compass", ".ctf"),
 }
 
 

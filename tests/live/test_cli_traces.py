@@ -1,0 +1,43 @@
+"""What is made of the traces of live programs: other formats, read by other tools."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.build import build
+from tests.support.cli import fentry, folder_of
+from tests.support.machine import need_tool
+from tests.support.unprivileged import Account
+
+
+@pytest.fixture
+def folder(account: Account) -> Iterator[Path]:
+    with folder_of(account) as path:
+        yield path
+
+
+def record(account: Account, trace: Path, *arguments: object) -> None:
+    done = fentry(account, "record", *arguments, "-o", trace, "--", build("turns.c"))
+    assert done.code == 0, done.err
+    assert " 0 dropped" in done.err
+
+
+def test_every_call_is_read_from_a_ctf_trace_by_babeltrace2(account: Account, folder: Path) -> None:
+    record(account, folder / "t", "-F", "f_first", "-F", "f_second")
+    done = fentry(account, "export", "ctf", "-i", folder / "t")
+    assert done.err == (
+        f"10000 of 10000 events to {folder}/t.ctf (Common Trace Format: babeltrace2, "
+        "Trace Compass), 0 lost\n"
+    )
+    command = [need_tool("babeltrace2"), "--clock-seconds", folder / "t.ctf"]
+    read = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    rows = [line.split('"') for line in read.stdout.splitlines()]
+    assert [(row[3], row[5]) for row in rows] == [
+        ("f_second" if number % 2 else "f_first", "main") for number in range(10_000)
+    ]
+    assert {row[1] for row in rows} == {build("turns.c").name[:15]}
+    assert read.stderr == ""
