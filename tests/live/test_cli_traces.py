@@ -1,7 +1,9 @@
-"""What is made of the traces of live programs: other formats, read by other tools."""
+"""What is made of the traces of live programs: other formats, read by other tools, and what differs
+between two of them."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,3 +43,19 @@ def test_every_call_is_read_from_a_ctf_trace_by_babeltrace2(account: Account, fo
     ]
     assert {row[1] for row in rows} == {build("turns.c").name[:15]}
     assert read.stderr == ""
+
+
+def test_two_runs_of_a_program_differ_where_it_did(account: Account, folder: Path) -> None:
+    record(account, folder / "one", "-F", "f_first", "-F", "f_second")
+    record(account, folder / "two", "-F", "f_first")
+    done = fentry(
+        account, "report", "-i", folder / "one", "--diff", folder / "two", "--json", "-F", "f_*"
+    )
+    assert done.code == 0, done.err
+
+    rows = json.loads(done.out)
+    assert [(row["function"], row["before"], row["after"], row["change"]) for row in rows] == [
+        ("f_second", 5000, 0, -5000), ("f_first", 5000, 5000, 0),
+    ]  # fmt: skip
+    assert {row["module"] for row in rows} == {str(build("turns.c"))}
+    assert "another build" not in done.err

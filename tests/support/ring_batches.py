@@ -28,6 +28,8 @@ LEAF = 0x401106
 TICKS_PER_NS = 2
 """Traces made here have a tsc of 2 GHz whose tick 0 is CLOCK_MONOTONIC 0."""
 
+CLOCK = ClockPair(0, 0, 1_600_000_000_000_000_000)
+
 
 class Call(NamedTuple):
     """One call of a function, before it is a record."""
@@ -102,12 +104,13 @@ def write_trace(
     close: bool = True,
     names: tuple[str, str] = ("leaf", "main"),
     comm: bytes = b"bash",
-    clock: ClockPair = ClockPair(0, 0, 1_600_000_000_000_000_000),
+    clock: ClockPair = CLOCK,
+    build_id: str = "ab12",
 ) -> None:
     """A trace of functions `leaf` (key 0) and `main` (key 1), thread 1234 being `bash`."""
     writer = TraceWriter(path, of or meta())
     writer.write_clock([clock])
-    writer.write_modules([Module("/usr/bin/demo", "ab12", 0x400000, 0x402000)])
+    writer.write_modules([Module("/usr/bin/demo", build_id, 0x400000, 0x402000)])
     writer.write_sites(np.array([0, 1], np.uint32), np.array([LEAF, MAIN], np.uint64))
     writer.write_symbols(
         [Symbol(LEAF, 0x30, names[0], 0, 0x1106), Symbol(MAIN, 0x40, names[1], 0, 0x1136)]

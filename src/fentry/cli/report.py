@@ -1,4 +1,4 @@
-"""fentry report: a trace file as text, JSON lines or a table of counts.
+"""fentry report: a trace file as text, JSON lines or a table of counts, or two of them compared.
 
 Text goes to stdout, what there is to say about the trace to stderr: damage in two lines, then
 one line of totals.  When the reader of stdout goes away (`| head`) report stops quietly with
@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 import click
 
 from fentry.cli.selection import Selection, input_option, selection_options
-from fentry.errors import FentryError
+from fentry.errors import BadInput, FentryError
 from fentry.formats import text
+from fentry.formats.diff import Side, builds_of, diff_json, diff_table, difference
 from fentry.formats.symbol_names import SymbolNames, printable
 from fentry.formats.table import FunctionCounts, count_json, count_table
 from fentry.formats.task_names import TaskNames
@@ -45,20 +46,26 @@ away. A damaged or unfinished file is shown as far as it is whole, with status 0
 @click.option("--core", metavar="FILE", help="The core file of a process that was armed.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines; with --counts one JSON array.")
 @click.option("--counts", is_flag=True, help="Calls of each function instead of every call.")
+@click.option(
+    "--diff", "other", metavar="TRACE", help="Calls of each function before, and after in TRACE."
+)
 @selection_options
-def report(path: str, core: str | None, as_json: bool, counts: bool, **chosen: Any) -> None:
+def report(
+    path: str, core: str | None, as_json: bool, counts: bool, other: str | None, **chosen: Any
+) -> None:
     """Show a recorded trace.
 
     Globs match function names; MODULE!NAME narrows to a module.
     """
     try:
+        if other is not None:
+            _write_difference(path, other, chosen, as_json=as_json)
+            return
         with _opened(path, core) as trace:
             symbols = SymbolNames.of_trace(trace)
             tasks = TaskNames(trace.tasks)
             selection = Selection(trace, symbols, tasks, **chosen)
-            if sys.stdout is None:
-                raise FentryError("cannot write the report", cause="standard output is closed")
-            out = sys.stdout.buffer
+            out = _stdout()
             if counts:
                 _write_counts(selection, symbols, out, as_json=as_json)
             else:
@@ -80,7 +87,7 @@ def report(path: str, core: str | None, as_json: bool, counts: bool, **chosen: A
 
 
 @contextmanager
-def _opened(path: str, core: str | None) -> Iterator[TraceReader]:
+def _opened(path: str, core: str | None = None) -> Iterator[TraceReader]:
     if core is None:
         with TraceReader("/dev/stdin" if path == "-" else path) as trace:
             yield trace
@@ -91,6 +98,12 @@ def _opened(path: str, core: str | None) -> Iterator[TraceReader]:
         recover_from(core, file.fileno())
         with TraceReader(f"/proc/self/fd/{file.fileno()}") as trace:
             yield trace
+
+
+def _stdout() -> BinaryIO:
+    if sys.stdout is None:
+        raise FentryError("cannot write the report", cause="standard output is closed")
+    return sys.stdout.buffer
 
 
 def _write_lines(
@@ -128,9 +141,45 @@ def _write_counts(
         table.add(events)
     if as_json:
         out.write(count_json(table.rows()).encode())
-        return
-    width = shutil.get_terminal_size((120, 24)).columns
-    out.write(count_table(table.rows(), width=width).encode())
+    else:
+        out.write(count_table(table.rows(), width=_width()).encode())
+
+
+def _write_difference(path: str, other: str, chosen: dict[str, Any], *, as_json: bool) -> None:
+    if path == other == "-":
+        raise BadInput("both traces are standard input", remedy="a file for one of them")
+    with _opened(path) as before, _opened(other) as after:
+        traces = before, after
+        names = [SymbolNames.of_trace(trace) for trace in traces]
+        selections = [
+            Selection(trace, own, TaskNames(trace.tasks), elsewhere=others, **chosen)
+            for trace, own, others in zip(traces, names, reversed(names), strict=True)
+        ]
+        out = _stdout()
+        sides = [_side(*one) for one in zip(traces, names, selections, strict=True)]
+        found = difference(*sides)
+        if as_json:
+            out.write(diff_json(found.rows).encode())
+        else:
+            out.write(diff_table(found.rows, width=_width()).encode())
+        out.flush()
+        for rebuilt in found.rebuilt:
+            click.echo(f"{rebuilt} is another build: functions are matched by name", err=True)
+        for trace, selection in zip(traces, selections, strict=True):
+            _report_damage(trace)
+            click.echo(f"{_printed(str(trace.path))}: ", nl=False, err=True)
+            _report_totals(trace, selection.shown)
+
+
+def _side(trace: TraceReader, symbols: SymbolNames, selection: Selection) -> Side:
+    table = FunctionCounts(symbols)
+    for events in selection.batches():
+        table.add(events)
+    return Side(table.rows(), builds_of(trace), selection.seconds)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((120, 24)).columns
 
 
 def _report_damage(trace: TraceReader) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fentry.cli.options import patterns
 from fentry.errors import BadInput
+from fentry.events.clock import NS_PER_SECOND
 from fentry.events.columns import Events
 from fentry.formats.symbol_names import SymbolNames
 from fentry.formats.task_names import TaskNames
@@ -21,6 +22,7 @@ from fentry.symbols.patterns import parse
 input_option = click.option(
     "-i", "--input", "path", default="trace.fentry", show_default=True, help="Trace file, or -."
 )
+_NEVER = 1 << 63
 _OPTIONS = (
     click.option(
         "-F", "--filter", "wanted", multiple=True, help="Only functions matching this glob."
@@ -52,8 +54,8 @@ class Selection:
     """The chosen events of a trace; `shown` counts those it let through.
 
     `since` and `until` are seconds of CLOCK_MONOTONIC. Raises SymbolNotFound for a word of `wanted`
-    that no function has, with near names, and BadInput for words that are none and for times of a
-    trace without them.
+    that no function has, here or `elsewhere`, with near names, and BadInput for words that are none
+    and for times of a trace without them.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Selection:
         since: float | None = None,
         until: float | None = None,
         head: int | None = None,
+        elsewhere: SymbolNames | None = None,
     ) -> None:
         self._trace = trace
         self._symbols = symbols
@@ -77,7 +80,8 @@ class Selection:
         for word in (*self._wanted, *self._unwanted):
             parse(word)
         for word in self._wanted:
-            symbols.require(word)
+            if elsewhere is None or not elsewhere.has(word):
+                symbols.require(word)
         self._tids = np.array(tids, np.int64)
         self._threads = threads
         self._start_ns, self._end_ns = _nanoseconds(since), _nanoseconds(until)
@@ -87,6 +91,15 @@ class Selection:
         self._mask: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._mask_version = -1
         self.shown = 0
+        self._first_ns, self._last_ns = _NEVER, -_NEVER
+
+    @property
+    def seconds(self) -> float | None:
+        """From the first to the last event that was looked at, those of other functions and threads
+        too; None without times, and without two moments."""
+        if not self._trace.has_time or self._last_ns <= self._first_ns:
+            return None
+        return (self._last_ns - self._first_ns) / NS_PER_SECOND
 
     def merged(self) -> Iterator[Events]:
         """The events in order of time."""
@@ -103,6 +116,7 @@ class Selection:
         if self.head == 0:
             return
         for events in stream:
+            first_ns, last_ns = _bounds(events)
             if self._wanted or self._unwanted:
                 ids = self._symbols.of_ips(events.ip)
                 events = events.take(self._name_mask()[ids])
@@ -113,8 +127,13 @@ class Selection:
             if self.head is not None:
                 events = events.take(slice(0, self.head - self.shown))
             self.shown += len(events)
+            is_all = self.head is not None and self.shown >= self.head
+            if is_all:
+                last_ns = _bounds(events)[1]
+            self._first_ns = min(self._first_ns, first_ns)
+            self._last_ns = max(self._last_ns, last_ns)
             yield events
-            if self.head is not None and self.shown >= self.head:
+            if is_all:
                 return
 
     def _of_threads(self, events: Events) -> NDArray[np.bool_]:
@@ -132,6 +151,11 @@ class Selection:
                 mask &= ~self._symbols.matching(self._unwanted)
             self._mask, self._mask_version = mask, self._symbols.version
         return self._mask
+
+
+def _bounds(events: Events) -> tuple[int, int]:
+    times = events.time_ns
+    return (int(times.min()), int(times.max())) if len(times) else (_NEVER, -_NEVER)
 
 
 def _nanoseconds(seconds: float | None) -> int | None:

@@ -113,11 +113,16 @@ class SymbolNames:
 
         return choose(patterns, len(self.names), match)
 
+    def has(self, pattern: str) -> bool:
+        """Whether a symbol matches the word, or nothing can be said: it is of addresses, matches
+        every name, or there are no symbols."""
+        if self.nr_symbols == 0 or pattern.startswith(("0x", "*")):
+            return True
+        return bool(self.matching([pattern])[: self.nr_symbols].any())
+
     def require(self, pattern: str) -> None:
         """Raise SymbolNotFound, with near names, unless a symbol (or "0x…") matches the glob."""
-        if self.nr_symbols == 0 or pattern.startswith(("0x", "*")):
-            return
-        if not self.matching([pattern])[: self.nr_symbols].any():
+        if not self.has(pattern):
             known = [name.decode(errors="replace") for name in self.names[: self.nr_symbols]]
             plain = re.sub(r"[*?\[\]^$.]", "", parse(pattern).name)
             near = difflib.get_close_matches(plain, known[:_NEAR_LIMIT], 3, 0.6)

@@ -12,8 +12,6 @@ from fentry.events.columns import Events
 from fentry.formats.symbol_names import SymbolNames
 from fentry.symbols.demangle import demangle_all
 
-_COUNT_WIDTH = 12
-_SHARE_WIDTH = 7
 _LEAST_NAME_WIDTH = 16
 _GAP = 2
 
@@ -25,6 +23,14 @@ class FunctionCount(NamedTuple):
     share: float
     function: str
     module: str
+
+
+class Column(NamedTuple):
+    """Cells of a table, ranged to the right in `width` columns of text."""
+
+    head: str
+    width: int
+    cells: Sequence[str]
 
 
 class FunctionCounts:
@@ -61,27 +67,36 @@ class FunctionCounts:
 
 
 def count_table(rows: Sequence[FunctionCount], *, width: int) -> str:
-    """The rows as aligned text of at most `width` columns (never less than 50), with a head line.
+    """The rows as text of at most `width` columns, as `function_table` makes it."""
+    numbers = [
+        Column("CALLS", 12, [str(row.calls) for row in rows]),
+        Column("SHARE", 7, [f"{row.share:.2%}" for row in rows]),
+    ]
+    functions = [(row.function, row.module) for row in rows]
+    return function_table(numbers, functions, width=width)
 
-    Names too wide are clipped in the middle, where C++ names differ least; modules are shown
-    by their file name.
+
+def function_table(
+    numbers: Sequence[Column], functions: Sequence[tuple[str, str]], *, width: int
+) -> str:
+    """Columns of numbers beside functions and their modules, with a head line.
+
+    Lines have at most `width` columns, unless the numbers alone leave less than 16 for a name and
+    6 for a module. Names too wide are clipped in the middle, where C++ names differ least; modules
+    are shown by their file name.
     """
-    files = [row.module.rpartition("/")[2] or "-" for row in rows]
+    files = [module.rpartition("/")[2] or "-" for _, module in functions]
     file_width = min(max([len("MODULE"), *map(len, files)]), max(width // 4, len("MODULE")))
-    fixed = _COUNT_WIDTH + _SHARE_WIDTH + 3 * _GAP + file_width
-    longest = max([len("FUNCTION"), *(len(row.function) for row in rows)])
+    fixed = sum(column.width + _GAP for column in numbers) + _GAP + file_width
+    longest = max([len("FUNCTION"), *(len(name) for name, _ in functions)])
     name_width = min(longest, max(width - fixed, _LEAST_NAME_WIDTH))
     gap = " " * _GAP
-    lines = [
-        f"{'CALLS':>{_COUNT_WIDTH}}{gap}{'SHARE':>{_SHARE_WIDTH}}{gap}"
-        f"{'FUNCTION':<{name_width}}{gap}MODULE"
-    ]
-    for row, file in zip(rows, files, strict=True):
-        name = _clipped(row.function, name_width)
-        lines.append(
-            f"{row.calls:>{_COUNT_WIDTH}}{gap}{row.share:>{_SHARE_WIDTH}.2%}{gap}"
-            f"{name:<{name_width}}{gap}{_clipped(file, file_width)}"
-        )
+    heads = [f"{column.head:>{column.width}}" for column in numbers]
+    lines = [gap.join([*heads, f"{'FUNCTION':<{name_width}}", "MODULE"])]
+    for place, ((function, _), file) in enumerate(zip(functions, files, strict=True)):
+        cells = [f"{column.cells[place]:>{column.width}}" for column in numbers]
+        name = f"{_clipped(function, name_width):<{name_width}}"
+        lines.append(gap.join([*cells, name, _clipped(file, file_width)]))
     return "\n".join(lines) + "\n"
 
 
