@@ -119,7 +119,8 @@ def reporting(path: Path, cpu: int) -> Table:
                 time.sleep(0.003)  # the recorder needs a moment for each: nothing is dropped
             recorder.send_signal(2)
             recorder.wait()
-        for words in ((), ("--json",), ("--counts",)):
+        columns = ("--columns", "time,cpu,task,tid,function,parent")
+        for words in ((), columns, ("--json",), ("--counts",)):
             times, cats, events = [], [], 0
             for _ in range(ROUNDS):
                 begin = time.perf_counter()

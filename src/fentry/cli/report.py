@@ -13,13 +13,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import click
 
 from fentry.cli.selection import Selection, input_option, selection_options
 from fentry.errors import BadInput, FentryError
+from fentry.events.columns import Events
 from fentry.formats import text
+from fentry.formats.column_text import COLUMNS, ColumnText
 from fentry.formats.diff import Side, builds_of, diff_json, diff_table, difference
 from fentry.formats.symbol_names import SymbolNames, printable
 from fentry.formats.table import FunctionCounts, count_json, count_table
@@ -35,6 +37,11 @@ _ENDINGS = {
     "lost": "cannot be looked at any more:",
 }
 
+
+class _Lines(Protocol):
+    def lines(self, events: Events) -> memoryview: ...
+
+
 _EPILOG = """
 Exit status: 0, 10 when nothing of the file can be read, 141 when the reader of the output went
 away. A damaged or unfinished file is shown as far as it is whole, with status 0.
@@ -47,17 +54,28 @@ away. A damaged or unfinished file is shown as far as it is whole, with status 0
 @click.option("--json", "as_json", is_flag=True, help="JSON lines; with --counts one JSON array.")
 @click.option("--counts", is_flag=True, help="Calls of each function instead of every call.")
 @click.option(
+    "--columns", metavar="NAME,...", help=f"Text in columns of your choice: {', '.join(COLUMNS)}."
+)
+@click.option(
     "--diff", "other", metavar="TRACE", help="Calls of each function before, and after in TRACE."
 )
 @selection_options
 def report(
-    path: str, core: str | None, as_json: bool, counts: bool, other: str | None, **chosen: Any
+    path: str,
+    core: str | None,
+    as_json: bool,
+    counts: bool,
+    columns: str | None,
+    other: str | None,
+    **chosen: Any,
 ) -> None:
     """Show a recorded trace.
 
     Globs match function names; MODULE!NAME narrows to a module.
     """
     try:
+        if columns is not None and (as_json or counts or other is not None):
+            raise BadInput("--columns is for the text of events, not --json, --counts or --diff")
         if other is not None:
             _write_difference(path, other, chosen, as_json=as_json)
             return
@@ -69,7 +87,8 @@ def report(
             if counts:
                 _write_counts(selection, symbols, out, as_json=as_json)
             else:
-                _write_lines(trace, selection, symbols, tasks, out, as_json=as_json)
+                head, form = _form(trace, symbols, tasks, columns, as_json=as_json)
+                _write_lines(selection, head, form, out)
             out.flush()
             _report_damage(trace)
             _report_totals(trace, selection.shown)
@@ -106,28 +125,31 @@ def _stdout() -> BinaryIO:
     return sys.stdout.buffer
 
 
-def _write_lines(
+def _form(
     trace: TraceReader,
-    selection: Selection,
     symbols: SymbolNames,
     tasks: TaskNames,
-    out: BinaryIO,
+    columns: str | None,
     *,
     as_json: bool,
-) -> None:
-    form: text.JsonLines | text.FunctionText
+) -> tuple[bytes, _Lines]:
+    # what stands above the events, and what makes lines of them
     if as_json:
-        form = text.JsonLines(symbols, tasks, has_time=trace.has_time)
-    else:
-        form = text.FunctionText(symbols, tasks, has_time=trace.has_time)
-        overrun = sum(cpu.overrun for cpu in trace.losses)
-        written = trace.records + overrun
-        cpus = trace.meta.nr_cpus
-        out.write(
-            text.function_header(
-                entries=trace.records, written=written, nr_cpus=cpus, clock=trace.meta.clock
-            )
-        )
+        return b"", text.JsonLines(symbols, tasks, has_time=trace.has_time)
+    if columns is not None:
+        names = [name.strip() for name in columns.split(",") if name.strip()]
+        has_parents = trace.meta.record_bytes == 24
+        form = ColumnText(names, symbols, tasks, has_time=trace.has_time, has_parents=has_parents)
+        return form.head(), form
+    written = trace.records + sum(cpu.overrun for cpu in trace.losses)
+    head = text.function_header(
+        entries=trace.records, written=written, nr_cpus=trace.meta.nr_cpus, clock=trace.meta.clock
+    )
+    return head, text.FunctionText(symbols, tasks, has_time=trace.has_time)
+
+
+def _write_lines(selection: Selection, head: bytes, form: _Lines, out: BinaryIO) -> None:
+    out.write(head)
     for events in selection.merged():
         for start in range(0, len(events), text.LINES_AT_ONCE):
             out.write(form.lines(events.take(slice(start, start + text.LINES_AT_ONCE))))

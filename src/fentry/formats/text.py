@@ -205,8 +205,11 @@ def _hex4() -> Values:
     return np.frombuffer(b"".join(texts), np.uint64)
 
 
-_DIGITS3 = _digits3()
-_PADDED3 = _padded3()
+DIGITS3 = _digits3()
+PADDED3 = _padded3()
+"""Three digits of each number below 1000, as the low bytes of a word; PADDED3 has blanks for zeros
+in front."""
+
 _COLON = np.uint64(int.from_bytes(b": ", "little") << 48)
 _MICROS = 1_000_000
 _NANOS = 1_000_000_000
@@ -219,7 +222,7 @@ def _seconds_micros(time_ns: NDArray[np.int64]) -> list[Chosen | Computed]:
     rest = micros - seconds * _MICROS
     milli = rest // 1000
     micro = rest - milli * 1000
-    words = _DIGITS3[milli] | (_DIGITS3[micro] << np.uint64(24)) | _COLON
+    words = DIGITS3[milli] | (DIGITS3[micro] << np.uint64(24)) | _COLON
     return [_chosen_numbers(seconds, b" %5d."), Computed(words, 8)]
 
 
@@ -227,7 +230,7 @@ def _counts(counts: NDArray[np.int64]) -> list[Chosen | Computed]:
     # " %12llu: "; as for a clock of the kernel that is not in ns
     thousands = counts // 1000
     rest = counts - thousands * 1000
-    words = np.where(thousands > 0, _DIGITS3[rest], _PADDED3[rest]) | (_COLON >> np.uint64(24))
+    words = np.where(thousands > 0, DIGITS3[rest], PADDED3[rest]) | (_COLON >> np.uint64(24))
     distinct, index = np.unique(thousands, return_inverse=True)
     texts = [b" %9d" % number if number else b" " * 10 for number in distinct.tolist()]
     return [Chosen(Strings(texts), index), Computed(words, 5)]
@@ -244,8 +247,8 @@ def _nanoseconds(time_ns: NDArray[np.int64]) -> list[Chosen | Computed]:
     nano = rest - micros * 1000
     milli = micros // 1000
     micro = micros - milli * 1000
-    words = _DIGITS3[milli] | (_DIGITS3[micro] << np.uint64(24))
-    return [_chosen_numbers(seconds, b"%d"), Computed(words, 6), Computed(_DIGITS3[nano], 3)]
+    words = DIGITS3[milli] | (DIGITS3[micro] << np.uint64(24))
+    return [_chosen_numbers(seconds, b"%d"), Computed(words, 6), Computed(DIGITS3[nano], 3)]
 
 
 def _chosen_numbers(numbers: NDArray[np.int64], form: bytes) -> Chosen:

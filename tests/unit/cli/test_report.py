@@ -135,6 +135,57 @@ def test_json_is_one_object_a_line(trace: Path) -> None:
     }
 
 
+def test_columns_can_be_chosen_and_ordered(trace: Path) -> None:
+    assert run("--columns", "time,cpu,tid,function,parent").stdout == (
+        "             TIME  CPU      TID  FUNCTION                          PARENT\n"
+        "      1234.567890    1     1234  leaf                              main\n"
+        "      1234.567891    0     1234  main                              0x7f0000001234\n"
+        "      1234.567892    1     1234  leaf                              main\n"
+        "      1234.567893    0       77  leaf                              main\n"
+    )
+    assert run("--columns", "parent_ip, module,ip", "--tid", "77").stdout == (
+        "PARENT_IP           MODULE                    IP\n"
+        "0x0000000000401146  demo                      0x0000000000401106\n"
+    )
+    assert run("--columns", "task,time", "--head", "1").stdout == (
+        "TASK                           TIME\nbash                    1234.567890\n"
+    )
+
+
+def test_a_line_of_one_narrow_column_has_eight_bytes(trace: Path) -> None:
+    assert run("--columns", "cpu", "-F", "main").stdout == "    CPU\n      0\n"
+    assert run("--columns", "function", "-F", "main").stdout == "FUNCTION\nmain   \n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--columns", "time,cpus"), "'cpus' is no column\n  try: some of time, cpu, task, "),
+        (("--columns", ""), "no column is named"),
+        (("--columns", "time", "--json"), "--columns is for the text of events"),
+        (("--columns", "time", "--counts"), "--columns is for the text of events"),
+        (("--columns", "time", "--diff", "x"), "--columns is for the text of events"),
+    ],
+)
+def test_columns_that_cannot_be_are_refused(trace: Path, words: tuple[str, ...], said: str) -> None:
+    result = run(*words)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_records_of_16_bytes_have_no_columns_of_parents(tmp_path: Path) -> None:
+    path = str(tmp_path / "small.fentry")
+    one = batch(0, 0, [Call(5_000_000_000)], record_bytes=16)
+    write_trace(Path(path), [one], of=meta(record_bytes=16))
+
+    assert run("-i", path, "--columns", "cpu,function").stdout == "   CPU  FUNCTION\n     0  leaf\n"
+    refused = run("-i", path, "--columns", "function,parent")
+    assert refused.exit_code == 2
+    assert "this trace has no parents" in refused.stderr
+
+
 def test_counts_are_a_table(trace: Path) -> None:
     assert run("--counts").stdout == (
         "       CALLS    SHARE  FUNCTION  MODULE\n"
@@ -288,6 +339,11 @@ def test_events_without_times_come_cpu_by_cpu_in_their_order(
         ("002]", "0:", "leaf"),
     ]  # fmt: skip
     assert "# clock: percpu-counter (" in result.stdout
+    assert run("--columns", "time,cpu,function", "--head", "2").stdout == (
+        "            COUNT  CPU  FUNCTION\n"
+        "                0    0  main\n"
+        "                0    1  leaf\n"
+    )  # fmt: skip
     assert result.stderr == (
         "4 of 4 events (clock percpu-counter), 3 dropped, no damage\n"
         "records are counted on each CPU: order within each CPU only, no times\n"
