@@ -43,7 +43,7 @@ PACKET = np.dtype(
         ("cpu_id", "<u4"),
     ]
 )
-_LOST_AT = 64
+_LOST_AT = 64  # offset of events_discarded
 
 _MAGIC = 0xC1FC1FC1
 _AT_ONCE = 65536

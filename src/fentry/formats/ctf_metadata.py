@@ -123,8 +123,7 @@ def _environment(trace: TraceReader) -> str:
         "clock": meta.clock,
     }
     lines = [
-        f"    {key} = {_literal(text.encode('utf-8', 'surrogateescape'))};"
-        for key, text in texts.items()
+        f"    {key} = {_literal(text.encode('utf-8', 'replace'))};" for key, text in texts.items()
     ]
     return "\n".join([*lines, f"    pid = {meta.pid};", f"    stray_cpu = {meta.stray_cpu};"])
 
