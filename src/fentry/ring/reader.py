@@ -16,6 +16,10 @@ from fentry.errors import RegionError
 from fentry.ring import layout
 from fentry.ring.buffer import RingBuffer
 
+BATCH_RECORDS = 65536
+"""Most records of a batch: 1 to 1.5 MB, which are in the processor's second cache when they are
+looked at, and still when they are written; and their places are free again that much sooner."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -58,9 +62,10 @@ class Reader:
         self._overrun = np.zeros(nr_cpus, np.uint64)
         self._incomplete = np.zeros(nr_cpus, np.uint64)
         self._latest = np.zeros(nr_cpus, np.uint64)
+        self._differences = np.empty(BATCH_RECORDS, np.uint32)
 
     def consume(self, *, skip_incomplete: bool = False) -> Iterator[Batch]:
-        """What has been committed up to now, each record once.
+        """What has been committed up to now, each record once, up to BATCH_RECORDS at a time.
 
         A record that was reserved and not committed holds back those behind it, until
         `skip_incomplete` says that nobody will commit any more (proof: no thread is in a
@@ -124,14 +129,19 @@ class Reader:
         index = start & (capacity - 1)
         words = self._buffer.records[cpu]["word"][index : index + (end - start)]
         wanted = (start // capacity) & (layout.LAPS - 1)
-        differs = words >> layout.TID_BITS != wanted
-        first = int(differs.argmax()) if len(differs) else 0
-        return first if len(differs) and differs[first] else end - start
+        # With the wanted lap taken away only a tid is left. Into memory that is there, and without
+        # a mask: half of what it costs to compare the laps.
+        rest = np.subtract(
+            words, np.uint32(wanted << layout.TID_BITS), out=self._differences[: end - start]
+        )
+        if int(rest.max()) <= layout.TID_MASK:
+            return end - start
+        return int((rest > layout.TID_MASK).argmax())
 
     def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         capacity = self._buffer.geometry.capacity
         while start < end:
-            stop = min(end, (start // capacity + 1) * capacity)
+            stop = min(end, (start // capacity + 1) * capacity, start + BATCH_RECORDS)
             yield start, stop
             start = stop
 

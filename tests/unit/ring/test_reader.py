@@ -65,6 +65,32 @@ def test_records_come_once_and_in_order() -> None:
     assert reader.stats.recorded.tolist() == [3, 2]
 
 
+def test_what_a_full_ring_holds_comes_in_batches_and_makes_room_after_each() -> None:
+    geometry = Geometry(1, 1 << 17, 16)
+    buffer = RingBuffer(OwnMemory(geometry.segment_bytes), geometry)  # type: ignore[arg-type]
+    buffer.format(0x7F0000000000, 0x7E0000000040)
+    buffer.records[0]["word"] = 1234 | 1 << 22
+    buffer.lines["head"] = 2 << 17
+    seen = []
+    for batch in Reader(buffer).consume():
+        seen.append((batch.first, len(batch.records), int(buffer.tails["tail"][0])))
+    assert seen == [(131072, 65536, 131072), (196608, 65536, 196608)]
+    assert int(buffer.tails["tail"][0]) == 262144
+
+
+@pytest.mark.parametrize(("lap", "stale"), [(1, 0), (5, 4), (1024, 1023), (1025, 1023), (7, 9)])
+def test_a_record_of_another_lap_holds_back_those_behind_it(lap: int, stale: int) -> None:
+    buffer = ring()
+    buffer.lines["head"][0] = buffer.tails["tail"][0] = lap * CAPACITY
+    write(buffer, 0, 9)
+    buffer.records[0]["word"][4] = 1234 | stale << 22
+    reader = Reader(buffer)
+    assert len(times(reader)) == 4
+    assert reader.held_back()
+    assert len(times(reader, skip_incomplete=True)) == 4
+    assert reader.stats.incomplete.tolist() == [1, 0]
+
+
 # The per-CPU counter
 
 
