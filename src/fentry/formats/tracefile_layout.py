@@ -17,6 +17,13 @@ FILE_MAGIC = b"\x89fentry\n"
 
 VERSION = 1
 
+PACKED_VERSION = 2
+"""Of a file whose records are compressed: fentry that does not know PACKED refuses it, rather than
+show a trace without records."""
+
+PACKED_RECORDS = 65536
+"""Most records of a PACKED section: what its damage costs, and what a reader has to hold."""
+
 SECTION_MAGIC = int.from_bytes(b"\xf3Sec", "little")
 
 SECTION_ALIGN = 8
@@ -43,6 +50,7 @@ class SectionKind(enum.IntEnum):
     EVENTS = 9
     INDEX = 10
     END = 11
+    PACKED = 12
 
 
 FILE_HEADER = np.dtype(
@@ -81,6 +89,19 @@ RECORDS_HEADER = np.dtype(
         ("capacity", "<u8"),
     ]
 )
+
+PACKED_HEADER = np.dtype(
+    [
+        ("cpu", "<u4"),
+        ("record_bytes", "<u4"),
+        ("first_position", "<u8"),
+        ("count", "<u8"),
+        ("capacity", "<u8"),
+        ("first_time", "<u8"),
+    ]
+)
+
+PLANE_ENTRY = np.dtype([("stored_bytes", "<u4"), ("value", "u1"), ("reserved", "V3")])
 
 SITE_ENTRY = np.dtype([("key", "<u4"), ("reserved", "<u4"), ("ip", "<u8")])
 
@@ -139,6 +160,8 @@ DTYPES: dict[str, np.dtype[np.void]] = {
     "file header": FILE_HEADER,
     "section header": SECTION_HEADER,
     "RECORDS header": RECORDS_HEADER,
+    "PACKED header": PACKED_HEADER,
+    "PLANE entry": PLANE_ENTRY,
     "SITES entry": SITE_ENTRY,
     "SYMBOLS header": SYMBOLS_HEADER,
     "SYMBOLS entry": SYMBOL_ENTRY,
@@ -168,3 +191,8 @@ def struct_of(dtype: np.dtype[np.void]) -> struct.Struct:
 
 SECTION_STRUCT = struct_of(SECTION_HEADER)
 RECORDS_STRUCT = struct_of(RECORDS_HEADER)
+PACKED_STRUCT = struct_of(PACKED_HEADER)
+
+MAX_PACKED_BYTES = PACKED_HEADER.itemsize + 24 * (PLANE_ENTRY.itemsize + PACKED_RECORDS)
+"""The payload of a PACKED section is never longer: a plane that deflating does not make smaller is
+stored as it is."""

@@ -27,26 +27,17 @@ from fentry.events.columns import Addresses, Events
 from fentry.events.merge import HOLD_BACK, Merge
 from fentry.formats import tracefile_layout as layout
 from fentry.formats import tracefile_payloads as payloads
+from fentry.formats import tracefile_records
 from fentry.formats import tracefile_sections as sections
 from fentry.formats.tracefile_layout import SectionKind
+from fentry.formats.tracefile_records import RecordsHead
 from fentry.formats.tracefile_sections import Damage, Section
-from fentry.ring.layout import (
-    CLOCK_NAMES,
-    CLOCK_PERCPU_COUNTER,
-    LAPS,
-    TID_BITS,
-    TID_MASK,
-    record_dtype,
-)
-
-CHUNK_RECORDS = 65536
-"""Records decoded at once: 1.5 MB of them, which stays in a CPU's cache."""
+from fentry.ring.layout import CLOCK_NAMES, CLOCK_PERCPU_COUNTER, TID_MASK
 
 COUNTER = CLOCK_NAMES[CLOCK_PERCPU_COUNTER]
 
 _DENSE_KEYS = 1 << 22
 _MAX_DAMAGE = 1000
-_SMALL_CAPACITY = 1 << 12
 
 
 class Run(NamedTuple):
@@ -195,8 +186,9 @@ class TraceReader:
             return
         self.complete = True
         self._file_id: int | None = header.file_id
-        self._places = index[index["kind"] == SectionKind.RECORDS]
-        for entry in index[index["kind"] != SectionKind.RECORDS]:
+        hold_records = np.isin(index["kind"], tracefile_records.KINDS)
+        self._places = index[hold_records]
+        for entry in index[~hold_records]:
             offset = int(entry["offset"])
             section = sections.section_at(self._data, offset, header.file_id)
             if section is None:
@@ -218,7 +210,7 @@ class TraceReader:
             found = True
             if item.kind == SectionKind.END:
                 self.complete = sections.payload_fits(self._data, item)
-            if item.kind == SectionKind.RECORDS:
+            if item.kind in tracefile_records.KINDS:
                 places += self._place(item)
             else:
                 self._read_small(item)
@@ -230,17 +222,14 @@ class TraceReader:
             self._note(len(self._data), what)
 
     def _place(self, section: Section) -> list[tuple[int, int, int, int, int, int]]:
-        # what the index would say of a RECORDS section; nothing if its header is not usable
-        head = self._records_header(section)
+        # what the index would say of a section with records; nothing if they are not usable
+        head = self._head(section)
         if head is None:
             return []
         if section.suspect:
             self._suspect.add(section.offset)
-        cpu, record_bytes, _first, count, _capacity = head
-        held = section.available - layout.RECORDS_HEADER.itemsize
-        count = min(count, held // record_bytes)
-        place = (section.offset, section.available, section.sequence, section.kind, cpu, count)
-        return [place]
+        size, kind = section.available, section.kind
+        return [(section.offset, size, section.sequence, kind, head.cpu, head.count)]
 
     def _read_small(self, section: Section) -> None:
         kind = section.kind
@@ -293,10 +282,10 @@ class TraceReader:
         nr_cpus = 1 + int(self._places["cpu"].max())
         for place in self._places:
             section = self._section_of(place)
-            head = None if section is None else self._records_header(section)
+            head = None if section is None else self._head(section)
             if head is not None:
                 return dataclasses.replace(
-                    meta, record_bytes=head[1], capacity=head[4], nr_cpus=nr_cpus
+                    meta, record_bytes=head.record_bytes, capacity=head.capacity, nr_cpus=nr_cpus
                 )
         return dataclasses.replace(meta, nr_cpus=nr_cpus)
 
@@ -311,27 +300,18 @@ class TraceReader:
     def _section_of(self, place: np.void) -> Section | None:
         offset = int(place["offset"])
         section = sections.section_at(self._data, offset, self._file_id)
-        if section is None or section.kind != SectionKind.RECORDS:
-            self._note(offset, "the RECORDS section has no valid header")
+        if section is None or section.kind not in tracefile_records.KINDS:
+            name = sections.kind_name(int(place["kind"]))
+            self._note(offset, f"the {name} section has no valid header")
             return None
         return section._replace(available=min(section.available, int(place["payload_bytes"])))
 
-    def _records_header(self, section: Section) -> tuple[int, int, int, int, int] | None:
-        # cpu, record_bytes, first_position, count, capacity
-        size = layout.RECORDS_HEADER.itemsize
-        if section.available < size or not sections.payload_fits(self._data, section):
-            self._note(section.offset, "the header of a RECORDS section is damaged")
+    def _head(self, section: Section) -> RecordsHead | None:
+        try:
+            return tracefile_records.read_head(self._data, section)
+        except ValueError as error:
+            self._note(section.offset, str(error))
             return None
-        start = section.payload_offset
-        head = np.frombuffer(self._data[start : start + size], layout.RECORDS_HEADER)[0].tolist()
-        cpu, record_bytes, _first, count, capacity = head
-        if record_bytes not in (16, 24) or not 0 < capacity < 1 << 48 or cpu > 0xFFFF:
-            self._note(section.offset, "the header of a RECORDS section makes no sense")
-            return None
-        if count * record_bytes + size != section.payload_bytes:
-            self._note(section.offset, "the size of a RECORDS section is not that of its records")
-            return None
-        return head  # type: ignore[no-any-return]  # numpy types tolist() as Any
 
     def _cpu_events(self, cpu: int) -> Iterator[Events]:
         for place in self._places[self._places["cpu"] == cpu]:
@@ -339,32 +319,31 @@ class TraceReader:
 
     def _section_events(self, place: np.void) -> Iterator[Events]:
         section = self._section_of(place)
-        head = None if section is None else self._records_header(section)
+        head = None if section is None else self._head(section)
         if section is None or head is None:
             return
-        cpu, record_bytes, position, count, capacity = head
-        offset = section.payload_offset + layout.RECORDS_HEADER.itemsize
-        suspect = section.offset in self._suspect
-        left = min(count, (section.available - layout.RECORDS_HEADER.itemsize) // record_bytes)
-        while left:
-            part = min(left, CHUNK_RECORDS)
-            records = np.frombuffer(self._data, record_dtype(record_bytes), part, offset)
-            fits = _laps_fit(records["word"], position, capacity)
+        try:
+            yield from self._events_of(section, head)
+        except ValueError as error:
+            self._note(section.offset, str(error))
+
+    def _events_of(self, section: Section, head: RecordsHead) -> Iterator[Events]:
+        # the records of a PACKED section match its checksum, whatever follows it
+        suspect = section.offset in self._suspect and section.kind == SectionKind.RECORDS
+        for position, records in tracefile_records.chunks(self._data, section, head):
+            fits = tracefile_records.laps_fit(records["word"], position, head.capacity)
             if suspect:
                 fits &= self._plausible(records)
             if suspect and not fits.all():
                 # bytes are missing, or too many, before this one: nothing after it is a record
                 keep = int(np.argmin(fits))
-                self.torn += left - keep
-                yield self._decode(records[:keep], cpu, capacity)
+                self.torn += head.first_position + head.count - position - keep
+                yield self._decode(records[:keep], head)
                 return
             if not fits.all():
-                self.torn += part - int(np.count_nonzero(fits))
+                self.torn += len(fits) - int(np.count_nonzero(fits))
                 records = records[fits]
-            yield self._decode(records, cpu, capacity)
-            offset += part * record_bytes
-            position += part
-            left -= part
+            yield self._decode(records, head)
 
     def _plausible(self, records: NDArray[np.void]) -> NDArray[np.bool_]:
         # what holds for every record and seldom for bytes at the wrong place
@@ -374,15 +353,15 @@ class TraceReader:
         known = self._key_table.ips(np.array(records["key"])) != 0
         return np.asarray(tids & known, np.bool_)
 
-    def _decode(self, records: NDArray[np.void], cpu: int, capacity: int) -> Events:
+    def _decode(self, records: NDArray[np.void], head: RecordsHead) -> Events:
         # every column is a copy, so that nothing keeps the file mapped
         key = np.array(records["key"])
         time = np.array(records["time"])
-        counts = time.astype(np.int64) - capacity  # positions begin there
+        counts = time.astype(np.int64) - head.capacity  # positions begin there
         names = records.dtype.names or ()
         return Events(
             time_ns=self.clock.monotonic_ns(time) if self.has_time else counts,
-            cpu=np.full(len(records), cpu, np.uint16),
+            cpu=np.full(len(records), head.cpu, np.uint16),
             tid=records["word"] & np.uint32(TID_MASK),
             ip=self._key_table.ips(key),
             parent_ip=np.array(records["parent_ip"]) if "parent_ip" in names else None,
@@ -455,22 +434,6 @@ class _KeyTable:
             return self._dense[np.minimum(keys, len(self._dense) - 1)]
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.where(self._keys[place] == keys, self._ips[place], np.uint64(0))
-
-
-def _laps_fit(word: NDArray[np.uint32], first_position: int, capacity: int) -> NDArray[np.bool_]:
-    laps = word >> np.uint32(TID_BITS)
-    if capacity < _SMALL_CAPACITY:
-        turn = first_position % (capacity * LAPS) + np.arange(len(word), dtype=np.uint64)
-        return np.asarray(laps == turn // np.uint64(capacity) % np.uint64(LAPS), np.bool_)
-    # the lap is the same up to the next wrap: cheaper than one division for each record
-    fits = np.empty(len(word), np.bool_)
-    start = 0
-    while start < len(word):
-        position = first_position + start
-        stop = min(len(word), start + capacity - position % capacity)
-        np.equal(laps[start:stop], (position // capacity) % LAPS, out=fits[start:stop])
-        start = stop
-    return fits
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -79,11 +79,11 @@ def read_file_header(data: mmap.mmap) -> FileHeader:
     if len(raw) < size or raw[:8] != layout.FILE_MAGIC or not _crc_fits(raw):
         return FileHeader(0, 0, 0, damaged=True)
     header = np.frombuffer(raw, layout.FILE_HEADER)[0]
-    if header["version"] != layout.VERSION:
+    if header["version"] not in (layout.VERSION, layout.PACKED_VERSION):
         raise TraceFileError(
             f"cannot read a trace of version {header['version']}",
             offset=8,
-            cause=f"this fentry reads version {layout.VERSION}",
+            cause=f"this fentry reads versions {layout.VERSION} and {layout.PACKED_VERSION}",
             remedy="the fentry that recorded it, or a newer one",
         )
     return FileHeader(

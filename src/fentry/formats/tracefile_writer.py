@@ -1,8 +1,8 @@
 """TraceWriter: appends sections to a trace file, pipe or descriptor.
 
 Records go from the caller's memory to the kernel in one writev, without a copy and without
-work per record.  Memory is bounded: the list of sections is itself written out every
-INDEX_ENTRIES sections, as a chain that END points to.
+work per record, unless they are to be compressed.  Memory is bounded: the list of sections is
+itself written out every INDEX_ENTRIES sections, as a chain that END points to.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from fentry.events.clock import ClockPair
 from fentry.formats import tracefile_layout as layout
 from fentry.formats import tracefile_payloads as payloads
 from fentry.formats.tracefile_layout import SectionKind
+from fentry.formats.tracefile_packing import pack
+from fentry.ring.layout import record_dtype
 
 _ZEROS = bytes(layout.SECTION_ALIGN)
 
@@ -51,14 +53,21 @@ class TraceWriter:
     `target` is a path, or an open descriptor of a file, pipe or socket, which stays the
     caller's to close.  A new file has mode 0600.  An existing fentry trace or empty file is
     replaced (by a new inode: whoever reads the old one keeps it); any other regular file is
-    refused with TraceFileError.
+    refused with TraceFileError.  With `compress` records are stored in PACKED sections, and the
+    file has the version that says so.
 
     Every write_ method raises TraceFileError when the bytes cannot be written.  After that the
     file ends with its last whole section, further writes are refused with the same error, and
     close() does not write END; what is in the file stays readable.
     """
 
-    def __init__(self, target: str | os.PathLike[str] | int, meta: payloads.TraceMeta) -> None:
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | int,
+        meta: payloads.TraceMeta,
+        *,
+        compress: bool = False,
+    ) -> None:
         if meta.record_bytes not in (16, 24) or meta.capacity <= 0:
             raise BadInput(
                 f"cannot write records of {meta.record_bytes} bytes "
@@ -66,6 +75,7 @@ class TraceWriter:
                 cause="records have 16 or 24 bytes and a ring has at least one",
             )
         self.meta = meta
+        self._compress = compress
         self._owns_fd = not isinstance(target, int)
         self._name = "descriptor" if isinstance(target, int) else os.fspath(target)
         self._fd = target if isinstance(target, int) else _create(Path(target))
@@ -79,7 +89,8 @@ class TraceWriter:
         self._closed = False
         self._file_id = secrets.randbits(32)
         try:
-            self._write([_file_header(self._file_id)])
+            version = layout.PACKED_VERSION if compress else layout.VERSION
+            self._write([_file_header(self._file_id, version)])
             self._section(SectionKind.META, payloads.encode_meta(meta))
         except TraceFileError:
             self.close()
@@ -110,11 +121,29 @@ class TraceWriter:
             )
         if not count:
             return
+        if self._compress:
+            self._write_packed(cpu, first_position, view)
+            return
         head = layout.RECORDS_STRUCT.pack(
             cpu, self.meta.record_bytes, first_position, count, self.meta.capacity
         )
         self._section(SectionKind.RECORDS, head, view, cpu=cpu, records=count)
         self._records += count
+
+    def _write_packed(self, cpu: int, first_position: int, view: memoryview) -> None:
+        records = np.frombuffer(view, record_dtype(self.meta.record_bytes))
+        for start in range(0, len(records), layout.PACKED_RECORDS):
+            part = records[start : start + layout.PACKED_RECORDS].copy()  # the ring's may change
+            head = layout.PACKED_STRUCT.pack(
+                cpu,
+                self.meta.record_bytes,
+                first_position + start,
+                len(part),
+                self.meta.capacity,
+                int(part["time"][0]),
+            )
+            self._section(SectionKind.PACKED, head + pack(part), cpu=cpu, records=len(part))
+            self._records += len(part)
 
     def write_sites(self, keys: NDArray[np.uint32], ips: NDArray[np.uint64]) -> None:
         """Say that site key keys[i] stands for the function entry ips[i]; keys are not reused."""
@@ -313,10 +342,10 @@ def _start_of(fd: int) -> tuple[int, bool]:
     return os.lseek(fd, 0, os.SEEK_CUR), True
 
 
-def _file_header(file_id: int) -> bytes:
+def _file_header(file_id: int, version: int) -> bytes:
     header = np.zeros((), layout.FILE_HEADER)
     header["magic"] = layout.FILE_MAGIC
-    header["version"] = layout.VERSION
+    header["version"] = version
     header["header_bytes"] = layout.FILE_HEADER.itemsize
     header["file_id"] = file_id
     header["created_ns"] = time.time_ns()

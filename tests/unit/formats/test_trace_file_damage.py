@@ -40,9 +40,9 @@ class Found(NamedTuple):
     torn: int
 
 
-def make(path: Path, *, close: bool) -> list[Part]:
+def make(path: Path, *, close: bool, compress: bool = False) -> list[Part]:
     """A small trace and where each of its sections lies, by what the writer had written."""
-    writer = TraceWriter(path, meta())
+    writer = TraceWriter(path, meta(), compress=compress)
     parts = [Part("header", 0, 64), Part("meta", 64, writer.bytes_written)]
 
     def part(name: str) -> None:
@@ -111,10 +111,11 @@ def expect_kept(found: Found | None, parts: list[Part], harmed: set[str], where:
     assert kept <= found.parts, (where, kept - found.parts)
 
 
-@pytest.fixture(params=[True, False], ids=["closed", "without_end"])
+@pytest.fixture(params=["closed", "without_end", "closed_packed", "without_end_packed"])
 def small(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[Part]]:
     path = tmp_path / "small.fentry"
-    return path, make(path, close=request.param)
+    close, compress = request.param.startswith("closed"), request.param.endswith("packed")
+    return path, make(path, close=close, compress=compress)
 
 
 def test_the_small_trace_is_whole(small: tuple[Path, list[Part]]) -> None:
@@ -175,6 +176,24 @@ def test_every_truncation_leaves_the_whole_records_before_it(
         if "clock" in whole:
             assert set(found.times) <= {1, 2, 3, 4, 5, 6}
             assert found.torn == 0
+
+
+def test_a_flipped_byte_of_compressed_records_is_reported_and_costs_them_alone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "small.fentry"
+    for close in (True, False):
+        parts = make(path, close=close, compress=True)
+        data = path.read_bytes()
+        part = next(part for part in parts if part.name == "records 3 4 5")
+        padding = -int.from_bytes(data[part.start + 8 : part.start + 16], "little") % 8
+        for offset in range(part.start + 32, part.stop - padding):
+            harmed = bytearray(data)
+            harmed[offset] ^= 0x10
+            path.write_bytes(harmed)
+            found = read(path)
+            assert found is not None
+            assert (found.times, found.damaged, found.torn) == ([1, 2, 6], True, 0), offset
 
 
 def test_a_cut_through_records_keeps_those_before_it(tmp_path: Path) -> None:
@@ -278,7 +297,7 @@ def test_hostile_payloads_with_right_checksums_never_crash(tmp_path: Path) -> No
     for _ in range(150):
         writer = TraceWriter(path, meta())
         for _ in range(6):
-            kind = chance.randint(1, 10)
+            kind = chance.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12])
             length = chance.choice([0, 1, 16, 24, 32, 40, 41, 72, 120])
             payload = chance.choice([chance.randbytes(length), b"\xff" * length, bytes(length)])
             writer._section(kind, payload)  # type: ignore[arg-type]
