@@ -25,13 +25,14 @@ from fentry.errors import (
     TraceFileError,
 )
 from fentry.events.clock import ClockPair
-from fentry.formats.tracefile import CpuLosses, Symbol, Task, TraceMeta, TraceWriter
+from fentry.formats.tasks_seen import TasksSeen
+from fentry.formats.tracefile import CpuLosses, Symbol, TraceMeta, TraceWriter
 from fentry.formats.tracefile import Module as TraceModule
-from fentry.process.proc import list_tids, read_status, thread_name
+from fentry.formats.tracefile_files import ONE_FILE, Storage, TraceFiles
 from fentry.ring.buffer import Geometry
 from fentry.ring.clock import sample
-from fentry.ring.layout import CLOCK_NAMES, CLOCK_TSC, MODE_DISCARD, RECORD24, TID_MASK
-from fentry.ring.reader import Batch
+from fentry.ring.layout import CLOCK_NAMES, CLOCK_TSC, MODE_DISCARD, RECORD24
+from fentry.ring.reader import Batch, Stats
 from fentry.session import Session
 from fentry.symbols.module import Module
 
@@ -53,14 +54,18 @@ _NAMES_AT_ONCE = 2048  # some milliseconds of work between two looks at the ring
 
 @dataclass(slots=True)
 class Summary:
-    """What a recording came to; times in ns. `events` are those in the file, `unwritten` those
-    that were read and could not be written."""
+    """What a recording came to; times in ns. `events` are those that were written, `unwritten`
+    those that were read and could not be. Of `files`, `removed_files` were too many, with
+    `removed_events`."""
 
     events: int = 0
     dropped: int = 0
     overrun: int = 0
     incomplete: int = 0
     unwritten: int = 0
+    files: int = 1
+    removed_files: int = 0
+    removed_events: int = 0
     functions: int = 0
     refused: int = 0
     stops_ns: list[int] = field(default_factory=list)
@@ -115,20 +120,22 @@ class Recording:
         ops: Ops,
         path: str,
         clock: Sequence[ClockPair] = (),
+        storage: Storage = ONE_FILE,
     ) -> None:
         self.session = session
         self.summary = Summary()
         ring = session.ring
         self._overwrites = ring.mode != MODE_DISCARD
         self._has_parents = ring.record_bytes == RECORD24.itemsize
-        self._writer = TraceWriter(path, meta_of(session, ops, ring))
+        self._files = TraceFiles(path, meta_of(session, ops, ring), storage)
+        self._is_full = False
+        # What the present file does not state: it was lost before it began.
+        self._before = _no_losses(ring.nr_cpus)
+        self._written = np.zeros(ring.nr_cpus, np.uint64)  # records in it, by CPU
         self._has_time = ring.clock == CLOCK_TSC
         self._clock = list(clock)
-        self._seen: dict[int, str] = {}  # the last name of each thread
-        self._named: set[int] = set()
-        self._comm = b""
-        follows = session.followed is not None
-        self._tids = np.zeros(TID_MASK + 1, np.bool_) if follows else None
+        self._last_pair: ClockPair | None = None
+        self._tasks = TasksSeen(by_records=session.followed is not None)
         self._keys_written = 0
         self._next_chores = 0.0
         self._chores_s = _FIRST_CHORES_S
@@ -164,6 +171,10 @@ class Recording:
         first = next((problem for problem in problems if problem is not None), None)
         if error is None and first is not None:
             raise first
+
+    @property
+    def _writer(self) -> TraceWriter:
+        return self._files.writer
 
     # 1. While it runs
 
@@ -207,6 +218,8 @@ class Recording:
     def _why_end(self, until: float | None, now: float, stopped: Callable[[], str]) -> str:
         if reason := stopped():
             return reason
+        if self._is_full:
+            return "the file is as large as it may become"
         if until is not None and now >= until:
             return "time is up"
         return self.session.why_over()
@@ -215,16 +228,44 @@ class Recording:
         try:
             for batch in self.session.consume():
                 self._write_batch(batch)
+            self._tasks.moved()
         except (TargetGone, LockError, StopTimeout):
             # It could not be stopped to see whether a record that is never completed may be
             # skipped: it has ended, or another controller has it. The next look will tell.
             self._due = time.monotonic() + _DUE_S
 
     def _write_batch(self, batch: Batch) -> None:
+        if not self._files.has_room(len(batch.records)):
+            if not self._files.storage.rotates:
+                self._is_full = True
+                self.summary.unwritten += len(batch.records)
+                return
+            if self._written.any():
+                self._rotate()
         records = np.ascontiguousarray(batch.records)
         self._writer.write_records(batch.cpu, batch.first, records.view(np.uint8).data)
-        if self._tids is not None:
-            self._tids[records["word"] & np.uint32(TID_MASK)] = True
+        self._written[batch.cpu] += np.uint64(len(records))
+        self._tasks.note(records["word"])
+
+    def _rotate(self) -> None:
+        # Between two batches: a record is in one file, and each loss is stated by one.
+        while self._name_some():
+            continue
+        earlier = self._last_pair
+        self._write_clock()
+        self._name_unseen()
+        stats = self.session.stats
+        assert stats is not None
+        self._write_losses(stats)
+        self._files.rotate()
+        self._before = stats
+        self._written[:] = 0
+        self._keys_written = 0
+        # What is in the ring is older than this moment: its times are those of the file before.
+        self._clock = [pair for pair in (earlier, self._last_pair) if pair is not None]
+        self._write_clock()
+        self._write_keys()
+        self._writer.write_tasks(self._tasks.again())
 
     def _follow_forks(self) -> None:
         # Children record by themselves: here is only noted who they are.
@@ -235,8 +276,8 @@ class Recording:
             self._writer.write_event(
                 news.kind, news.at_ns, pid=news.pid, parent=news.parent, name=news.name
             )
-            if news.kind == FORK:
-                self._name_threads(news.pid)
+            if news.kind == FORK and (fresh := self._tasks.look(news.pid)):
+                self._writer.write_tasks(fresh)
 
     def _follow_modules(self) -> None:
         # What was loaded is traced from here on; the event says since when it may have run.
@@ -269,12 +310,17 @@ class Recording:
     def _chores(self) -> None:
         self._next_chores = time.monotonic() + self._chores_s
         self._chores_s = min(2 * self._chores_s, _CHORES_S)
-        if self._has_time:
-            self._writer.write_clock([*self._clock, ClockPair(*sample())])
-            self._clock.clear()
+        self._write_clock()
         self._write_keys()
         self._write_tasks()
-        self._write_losses()
+        if (stats := self.session.stats) is not None:
+            self._write_losses(stats)
+
+    def _write_clock(self) -> None:
+        if self._has_time:
+            self._last_pair = ClockPair(*sample())
+            self._writer.write_clock([*self._clock, self._last_pair])
+            self._clock.clear()
 
     def _write_keys(self) -> None:
         keys, ips = self.session.keys()
@@ -284,48 +330,22 @@ class Recording:
 
     def _write_tasks(self) -> None:
         session = self.session
-        if session.followed is None:
-            self._name_threads(session.pid)
-            return
-        for pid in [*([session.pid] if session.has_process() else []), *session.followed.living]:
-            self._name_threads(pid)
-
-    def _name_threads(self, pid: int) -> None:
-        now = time.monotonic_ns()
-        fresh = []
-        for tid in list_tids(pid):
-            name = thread_name(pid, tid)
-            if name and self._seen.get(tid) != name:
-                self._seen[tid] = name
-                fresh.append(Task(self._own_tid(pid, tid), name.encode(), now))
-        if fresh:
-            self._comm = self._comm or fresh[0].comm
-            self._named.update(task.tid for task in fresh)
+        pids = [session.pid]
+        if session.followed is not None:
+            pids = [*(pids if session.has_process() else []), *session.followed.living]
+        if fresh := self._tasks.look_at_all(pids):
             self._writer.write_tasks(fresh)
 
-    def _own_tid(self, pid: int, tid: int) -> int:
-        # As records carry it: in the pid namespace of the target.
-        try:
-            return read_status(pid, tid).ns_pid
-        except TargetGone:
-            return tid
-
     def _name_unseen(self) -> None:
-        # Children that were gone before anybody looked: a fork keeps the name.
-        if self._tids is None:
-            return
-        now = time.monotonic_ns()
-        unseen = set(np.flatnonzero(self._tids).tolist()) - self._named - {0}
-        if unseen and self._comm:
-            self._writer.write_tasks([Task(tid, self._comm, now) for tid in sorted(unseen)])
+        if unseen := self._tasks.unseen():
+            self._writer.write_tasks(unseen)
 
-    def _write_losses(self) -> None:
-        stats = self.session.stats
-        if stats is None:
-            return
-        columns = (stats.recorded, stats.dropped_events, stats.overrun, stats.incomplete)
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        self._writer.write_losses([CpuLosses(cpu, *row) for cpu, row in enumerate(rows)])
+    def _write_losses(self, stats: Stats) -> None:
+        now, before = _losses_of(stats), _losses_of(self._before)
+        rows = [self._written.tolist(), *(np.subtract(now, before).tolist())]
+        self._writer.write_losses(
+            [CpuLosses(cpu, *row) for cpu, row in enumerate(zip(*rows, strict=True))]
+        )
 
     # 2. Names: a part between two looks at the ring, traced functions first
 
@@ -391,6 +411,10 @@ class Recording:
         self._chores()
         self._follow_forks()
         self._name_unseen()
+        if self._is_full:
+            self._writer.write_event(
+                "full", time.monotonic_ns(), unwritten_records=self.summary.unwritten
+            )
         for duration in self.session.target.stop_durations_ns:
             self._writer.write_event("stop", time.monotonic_ns(), duration_ns=duration)
 
@@ -401,7 +425,10 @@ class Recording:
 
     def _complete_summary(self) -> None:
         summary, stats = self.summary, self.session.stats
-        summary.events = self._writer.records_written
+        summary.events = self._files.records_written
+        summary.files = self._files.nr_files
+        summary.removed_files = self._files.removed
+        summary.removed_events = self._files.removed_records
         if stats is not None:
             summary.dropped = int(stats.dropped_events.sum())
             summary.overrun = int(stats.overrun.sum())
@@ -412,3 +439,13 @@ class Recording:
         summary.foreign = self.session.foreign
         summary.unmatched = tuple(self.session.unmatched_names(self._ops))
         summary.never_loaded = tuple(self.session.not_loaded(self._ops, ever=True))
+
+
+def _losses_of(stats: Stats) -> NDArray[np.uint64]:
+    # Lost, by reason and CPU.
+    return np.array([stats.dropped_events, stats.overrun, stats.incomplete])
+
+
+def _no_losses(nr_cpus: int) -> Stats:
+    zeros = np.zeros(nr_cpus, np.uint64)
+    return Stats(zeros, zeros, zeros, zeros)

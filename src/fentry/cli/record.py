@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import time
+from pathlib import Path
 
 import click
 
@@ -41,6 +42,7 @@ from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.permanent import permanent
 from fentry.errors import BadInput, FentryError, TraceFileError
 from fentry.events.clock import ClockPair
+from fentry.formats.tracefile_files import Storage, rotated
 from fentry.formats.tracefile_layout import FILE_MAGIC
 from fentry.formats.tracefile_writer import refuse_recorded
 from fentry.recording import Recording, Summary
@@ -68,6 +70,13 @@ from fentry.session import Options
     help="What records are dated by: time, or (cheaper) their order on each CPU only.",
 )
 @click.option("--no-parent", is_flag=True, help="Records of 16 bytes, without the caller.")
+@click.option("--compress", is_flag=True, help="Records compressed, for a fifth of the speed.")
+@click.option("--max-size", metavar="SIZE", help="End when the file is as large (64M, 2G).")
+@click.option(
+    "--rotate",
+    metavar="SIZE[,COUNT]",
+    help="Go on in a next file when it is as large: FILE becomes FILE.1; at most COUNT files.",
+)
 @click.option("--adopt", "adopting", is_flag=True, help="Go on with what a dead fentry left.")
 @max_stop_option
 @dispatch_option
@@ -86,6 +95,9 @@ def record(
     overwrite: bool,
     clock: str,
     no_parent: bool,
+    compress: bool,
+    max_size: str | None,
+    rotate: str | None,
     adopting: bool,
     max_stop: str,
     dispatch: str,
@@ -108,6 +120,7 @@ def record(
         follow_forks=follow,
         clock=clock,
     )
+    storage = storage_of(compress, max_size, rotate)
     seconds = parse_seconds(duration) if duration is not None else None
     threads = thread_filter(pid, tids, not_tids, thread_names, follow)
     ops = Ops(Callback.RECORD, patterns(wanted), patterns(unwanted), threads=threads)
@@ -115,11 +128,13 @@ def record(
     if clock == "tsc":
         check_clock()
         pairs.append(ClockPair(*sample()))
-    check_output(output)
+    check_output(output, rotates=storage.rotates)
     announce_attaching(pid, command)
     with interruptible() as interruption:
         with Attached(pid, command, options, adopting=adopting) as attached:
-            recording, problem = _record(attached, ops, output, pairs, seconds, interruption)
+            recording, problem = _record(
+                attached, ops, output, pairs, seconds, interruption, storage
+            )
         children = children_line(attached.session.followed)
         click.echo(final_line(recording.summary, output, children), err=True)
         if problem is not None:
@@ -151,6 +166,7 @@ def _record(
     clock: list[ClockPair],
     seconds: float | None,
     interruption: Interruption,
+    storage: Storage,
 ) -> tuple[Recording, FentryError | None]:
     # The recording when it is over and the target restored, and what went wrong in its middle.
     session = attached.session
@@ -166,7 +182,7 @@ def _record(
         )
     ops = adopted[0] if adopted else session.register(ops)
     announce_missing(session, ops)
-    recording = Recording(session, ops, output, clock)
+    recording = Recording(session, ops, output, clock, storage)
     try:
         with recording:
             announce(attached, ops, "recording")
@@ -184,8 +200,24 @@ def _record(
     return recording, None
 
 
-def check_output(path: str) -> None:
-    """Refuse, before anything is touched, a file that cannot be written. Raises TraceFileError."""
+def storage_of(compress: bool, max_size: str | None, rotate: str | None) -> Storage:
+    """What the options of these names ask for. Raises BadInput."""
+    if max_size is not None and rotate is not None:
+        raise BadInput(
+            "--max-size and --rotate exclude each other",
+            cause="at its size a file either ends the recording or is followed by the next",
+        )
+    if rotate is None:
+        return Storage(compress, parse_bytes(max_size) if max_size is not None else 0)
+    size, comma, count = rotate.partition(",")
+    if comma and not (count.strip().isascii() and count.strip().isdigit() and int(count)):
+        raise BadInput(f"{count!r} is no number of files", remedy="--rotate 1G,10")
+    return Storage(compress, parse_bytes(size), True, int(count) if comma else 0)
+
+
+def check_output(path: str, *, rotates: bool = False) -> None:
+    """Refuse, before anything is touched, a file that cannot be written, or with `rotates` not be
+    renamed. Raises TraceFileError."""
     folder = os.path.dirname(path) or "."
     exists = os.path.exists(path)
     kind = os.stat(path).st_mode if exists else 0
@@ -202,10 +234,16 @@ def check_output(path: str) -> None:
         cause = "no permission to write there"
     elif os.path.isfile(path) and not _may_be_replaced(path):
         cause = "it exists and is not a fentry trace"
+    elif rotates and exists and not stat.S_ISREG(kind):
+        cause = "it is no regular file, and cannot be rotated"
+    elif rotates and not os.access(folder, os.W_OK):
+        cause = f"no permission to make files in the folder {folder}"
     if cause:
         raise TraceFileError(f"cannot write {path}", cause=cause, remedy="another file with -o")
     if stat.S_ISREG(kind):
         refuse_recorded(path)
+    if rotates:
+        rotated(Path(path).resolve())
 
 
 def _may_be_replaced(path: str) -> bool:
@@ -224,6 +262,7 @@ def final_line(summary: Summary, path: str, children: str = "") -> str:
         + (f", {summary.overrun} overwritten" if summary.overrun else "")
         + (f", {summary.incomplete} incomplete" if summary.incomplete else "")
         + (f", {summary.unwritten} not written" if summary.unwritten else "")
+        + _files(summary, path)
         + f"; {summary.functions} functions traced, {summary.refused} refused"
         + f"; stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms"
         + f", longest {max(stops, default=0) / 1e6:.1f} ms"
@@ -236,3 +275,14 @@ def final_line(summary: Summary, path: str, children: str = "") -> str:
         + (f"; {summary.parked_bytes} bytes parked" if summary.parked_bytes else "")
         + f"; next: fentry report -i {path}"
     )
+
+
+def _files(summary: Summary, path: str) -> str:
+    # What to say of rotated files, "" if there is one file.
+    if summary.files == 1:
+        return ""
+    text = f"; {summary.files} files"
+    if summary.removed_files:
+        text += f", of them {summary.removed_files} removed with {summary.removed_events} events"
+    older = summary.files - summary.removed_files - 1
+    return text + (f", {path}.1 to .{older} are older" if older > 1 else f", {path}.1 is older")

@@ -31,6 +31,8 @@ class TraceMeta:
     stray_cpu     the number under which calls stand that are in the order of no CPU; -1 for none
     capacity      records in the ring of one CPU: with it a record's lap can be checked
     record_bytes  16, or 24 with parent_ip
+    recording     names the recording, in all its files; empty if unknown
+    part          which of its files this is, from 0 on
     """
 
     record_bytes: int
@@ -48,6 +50,8 @@ class TraceMeta:
     tracer: str = "function"
     filters: tuple[str, ...] = ()
     notrace: tuple[str, ...] = ()
+    recording: str = ""
+    part: int = 0
 
 
 class Module(NamedTuple):

@@ -15,7 +15,8 @@ import select
 import stat
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -59,6 +60,8 @@ class TraceWriter:
     Every write_ method raises TraceFileError when the bytes cannot be written.  After that the
     file ends with its last whole section, further writes are refused with the same error, and
     close() does not write END; what is in the file stays readable.
+
+    names  the MODULES and SYMBOLS sections so far, as copy_sections() takes them
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class TraceWriter:
         self._records = 0
         self._last_index = 0
         self._index: list[tuple[int, int, int, int, int, int]] = []
+        self.names: list[tuple[SectionKind, int, int]] = []
         self._error: TraceFileError | None = None
         self._closed = False
         self._file_id = secrets.randbits(32)
@@ -174,6 +178,32 @@ class TraceWriter:
         value: dict[str, payloads.Json] = {"kind": kind, "time_ns": time_ns, **fields}
         self._section(SectionKind.EVENTS, payloads.encode_json(value))
 
+    @contextmanager
+    def reading(self) -> Iterator[int]:
+        """A descriptor that reads what was written to a path, also when the file is closed or has
+        another name. Raises TraceFileError."""
+        try:
+            fd = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise cannot(self._name, "read", error) from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def copy_sections(self, source: int, places: Sequence[tuple[SectionKind, int, int]]) -> None:
+        """Append sections of another trace: (kind, offset of the payload, its size) in `source`."""
+        for kind, offset, payload_bytes in places:
+            try:
+                payload = os.pread(source, payload_bytes, offset)
+            except OSError as error:
+                raise cannot(self._name, "read the file before", error) from error
+            if len(payload) != payload_bytes:
+                raise TraceFileError(
+                    f"cannot go on in {self._name}", cause="the file before it was cut off"
+                )
+            self._section(kind, payload)
+
     def close(self) -> None:
         """Write the index and END unless a write had failed; close the file if we opened it."""
         if self._closed:
@@ -244,6 +274,8 @@ class TraceWriter:
             parts.append(_ZEROS[: layout.padding(payload_bytes)])
         offset = self._offset
         self._write(parts)
+        if kind in (SectionKind.MODULES, SectionKind.SYMBOLS):
+            self.names.append((kind, offset + len(header) + 4, payload_bytes))
         if kind not in (SectionKind.INDEX, SectionKind.END):
             self._index.append((offset, payload_bytes, self._sequence, kind, cpu, records))
         self._sequence += 1
@@ -257,7 +289,7 @@ class TraceWriter:
         try:
             _write_all(self._fd, parts)
         except OSError as error:
-            self._error = _cannot(self._name, "write to", error, self._offset)
+            self._error = cannot(self._name, "write to", error, self._offset)
             self._cut_to_whole_sections()
             raise self._error from error
         self._offset += wanted
@@ -295,7 +327,7 @@ def _create(path: Path) -> int:
         if path.exists():
             if not path.is_file():
                 return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            _refuse_unless_replaceable(path)
+            refuse_unless_replaceable(path)
             refuse_recorded(path)
             path.unlink()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -303,7 +335,7 @@ def _create(path: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX)  # until it is closed: see refuse_recorded()
         return fd
     except OSError as error:
-        raise _cannot(str(path), "create", error, 0) from error
+        raise cannot(str(path), "create", error, 0) from error
 
 
 def refuse_recorded(path: str | Path) -> None:
@@ -324,10 +356,16 @@ def refuse_recorded(path: str | Path) -> None:
         os.close(fd)
 
 
-def _refuse_unless_replaceable(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(len(layout.FILE_MAGIC))
-    if start not in (b"", layout.FILE_MAGIC):
+def refuse_unless_replaceable(path: Path) -> None:
+    """Raise TraceFileError for what is neither a trace nor an empty file, or cannot be read."""
+    start = b""
+    try:
+        if is_file := path.is_file():
+            with path.open("rb") as file:
+                start = file.read(len(layout.FILE_MAGIC))
+    except OSError as error:
+        raise cannot(str(path), "replace", error) from error
+    if start not in (b"", layout.FILE_MAGIC) or not is_file:
         raise TraceFileError(
             f"cannot write a trace to {path}",
             cause="it exists and is not a fentry trace",
@@ -353,7 +391,8 @@ def _file_header(file_id: int, version: int) -> bytes:
     return header.tobytes()
 
 
-def _cannot(name: str, verb: str, error: OSError, offset: int) -> TraceFileError:
+def cannot(name: str, verb: str, error: OSError, offset: int = 0) -> TraceFileError:
+    """The error of a file that cannot be written, with the cause and remedy for its errno."""
     usual = (os.strerror(error.errno or 0), "another path with -o")
     cause, remedy = _CAUSES.get(error.errno or 0, usual)
     return TraceFileError(f"cannot {verb} {name}", offset=offset, cause=cause, remedy=remedy)
