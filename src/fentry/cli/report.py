@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, BinaryIO, Protocol
 
 import click
 
-from fentry.cli.selection import Selection, input_option, selection_options
+from fentry.cli.selection import Selection, selection_options
+from fentry.cli.traces import Trace, inputs_option, opened
 from fentry.errors import BadInput, FentryError
 from fentry.events.columns import Events
 from fentry.formats import text
@@ -26,7 +25,6 @@ from fentry.formats.diff import Side, builds_of, diff_json, diff_table, differen
 from fentry.formats.symbol_names import SymbolNames, printable
 from fentry.formats.table import FunctionCounts, count_json, count_table
 from fentry.formats.task_names import TaskNames
-from fentry.formats.tracefile import TraceReader
 from fentry.formats.tracefile_payloads import Json
 
 EXIT_BROKEN_PIPE = 141
@@ -49,8 +47,9 @@ away. A damaged or unfinished file is shown as far as it is whole, with status 0
 
 
 @click.command(epilog=_EPILOG)
-@input_option
+@inputs_option
 @click.option("--core", metavar="FILE", help="The core file of a process that was armed.")
+@click.option("--rotated", is_flag=True, help="Also the files that were rotated: FILE.1, ...")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines; with --counts one JSON array.")
 @click.option("--counts", is_flag=True, help="Calls of each function instead of every call.")
 @click.option(
@@ -61,8 +60,9 @@ away. A damaged or unfinished file is shown as far as it is whole, with status 0
 )
 @selection_options
 def report(
-    path: str,
+    paths: tuple[str, ...],
     core: str | None,
+    rotated: bool,
     as_json: bool,
     counts: bool,
     columns: str | None,
@@ -77,9 +77,9 @@ def report(
         if columns is not None and (as_json or counts or other is not None):
             raise BadInput("--columns is for the text of events, not --json, --counts or --diff")
         if other is not None:
-            _write_difference(path, other, chosen, as_json=as_json)
+            _write_difference(paths, other, chosen, as_json=as_json)
             return
-        with _opened(path, core) as trace:
+        with opened(paths, rotated=rotated, core=core) as trace:
             symbols = SymbolNames.of_trace(trace)
             tasks = TaskNames(trace.tasks)
             selection = Selection(trace, symbols, tasks, **chosen)
@@ -105,20 +105,6 @@ def report(
         raise SystemExit(1) from None
 
 
-@contextmanager
-def _opened(path: str, core: str | None = None) -> Iterator[TraceReader]:
-    if core is None:
-        with TraceReader("/dev/stdin" if path == "-" else path) as trace:
-            yield trace
-        return
-    from fentry.cli.core import recover_from
-
-    with tempfile.TemporaryFile() as file:
-        recover_from(core, file.fileno())
-        with TraceReader(f"/proc/self/fd/{file.fileno()}") as trace:
-            yield trace
-
-
 def _stdout() -> BinaryIO:
     if sys.stdout is None:
         raise FentryError("cannot write the report", cause="standard output is closed")
@@ -126,7 +112,7 @@ def _stdout() -> BinaryIO:
 
 
 def _form(
-    trace: TraceReader,
+    trace: Trace,
     symbols: SymbolNames,
     tasks: TaskNames,
     columns: str | None,
@@ -167,10 +153,12 @@ def _write_counts(
         out.write(count_table(table.rows(), width=_width()).encode())
 
 
-def _write_difference(path: str, other: str, chosen: dict[str, Any], *, as_json: bool) -> None:
-    if path == other == "-":
+def _write_difference(
+    paths: tuple[str, ...], other: str, chosen: dict[str, Any], *, as_json: bool
+) -> None:
+    if other == "-" in paths:
         raise BadInput("both traces are standard input", remedy="a file for one of them")
-    with _opened(path) as before, _opened(other) as after:
+    with opened(paths) as before, opened((other,)) as after:
         traces = before, after
         names = [SymbolNames.of_trace(trace) for trace in traces]
         selections = [
@@ -193,18 +181,18 @@ def _write_difference(path: str, other: str, chosen: dict[str, Any], *, as_json:
             _report_totals(trace, selection.shown)
 
 
-def _side(trace: TraceReader, symbols: SymbolNames, selection: Selection) -> Side:
+def _side(trace: Trace, symbols: SymbolNames, selection: Selection) -> Side:
     table = FunctionCounts(symbols)
     for events in selection.batches():
         table.add(events)
-    return Side(table.rows(), builds_of(trace), selection.seconds)
+    return Side(table.rows(), builds_of(trace.modules), selection.seconds)
 
 
 def _width() -> int:
     return shutil.get_terminal_size((120, 24)).columns
 
 
-def _report_damage(trace: TraceReader) -> None:
+def _report_damage(trace: Trace) -> None:
     if not trace.damage:
         return
     first = trace.damage[0]
@@ -214,7 +202,7 @@ def _report_damage(trace: TraceReader) -> None:
     click.echo(f"  cause: at byte {first.offset}: {first.what}{more}", err=True)
 
 
-def _report_totals(trace: TraceReader, shown: int) -> None:
+def _report_totals(trace: Trace, shown: int) -> None:
     losses = trace.losses
     parts = [f"{shown} of {trace.records} events (clock {trace.meta.clock})"]
     parts.append(f"{sum(cpu.dropped_events for cpu in losses)} dropped")
@@ -239,6 +227,9 @@ def _report_totals(trace: TraceReader, shown: int) -> None:
     for event in trace.events:
         if event.get("kind") == "modules":
             click.echo(_gap_of(event), err=True)
+        if event.get("kind") == "full":
+            unwritten = event.get("unwritten_records")
+            click.echo(f"{unwritten} more were recorded than --max-size has room for", err=True)
     for line in _children_of(trace.events):
         click.echo(line, err=True)
 
@@ -277,11 +268,11 @@ def _printed(text: str) -> str:
     return printable(text.encode("utf-8", "replace")).decode()
 
 
-def _only_unfinished(trace: TraceReader) -> bool:
+def _only_unfinished(trace: Trace) -> bool:
     return not trace.complete and len(trace.damage) == 1
 
 
-def _damage_in_short(trace: TraceReader) -> str:
+def _damage_in_short(trace: Trace) -> str:
     places = len(trace.damage)
     if _only_unfinished(trace):
         return "no END"

@@ -16,7 +16,7 @@ from fentry.events.clock import NS_PER_SECOND
 from fentry.events.columns import Events
 from fentry.formats.symbol_names import SymbolNames
 from fentry.formats.task_names import TaskNames
-from fentry.formats.tracefile import TraceReader
+from fentry.formats.tracefile import TraceReader, TraceSet
 from fentry.symbols.patterns import parse
 
 input_option = click.option(
@@ -60,7 +60,7 @@ class Selection:
 
     def __init__(
         self,
-        trace: TraceReader,
+        trace: TraceReader | TraceSet,
         symbols: SymbolNames,
         tasks: TaskNames,
         *,

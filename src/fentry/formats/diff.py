@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fentry.formats.symbol_names import printable
 from fentry.formats.table import Column, FunctionCount, function_table
-from fentry.formats.tracefile_reader import TraceReader
+from fentry.formats.tracefile_payloads import Module
 
 _Place = tuple[str, str, bool]  # function, path of its module, whether the module is only after
 
@@ -57,11 +57,11 @@ class Difference:
     rebuilt: Sequence[str]
 
 
-def builds_of(trace: TraceReader) -> dict[str, str]:
+def builds_of(modules: Sequence[Module]) -> dict[str, str]:
     """The build-id of each module of a trace, by its path as FunctionCount has it."""
-    paths = [module.path.encode("utf-8", "surrogateescape") for module in trace.modules]
+    paths = [module.path.encode("utf-8", "surrogateescape") for module in modules]
     texts = [printable(path).decode("utf-8", "replace") for path in paths]
-    return {text: module.build_id for text, module in zip(texts, trace.modules, strict=True)}
+    return {text: module.build_id for text, module in zip(texts, modules, strict=True)}
 
 
 def difference(before: Side, after: Side) -> Difference:

@@ -19,6 +19,7 @@ from fentry.events.columns import Addresses
 from fentry.formats.id_cache import IdCache, Ids
 from fentry.formats.tracefile_layout import NO_MODULE
 from fentry.formats.tracefile_reader import TraceReader
+from fentry.formats.tracefile_set import TraceSet
 from fentry.symbols.demangle import base_name, demangle_all
 from fentry.symbols.patterns import Pattern, choose, parse
 
@@ -57,7 +58,7 @@ class SymbolNames:
         self._return_cache = IdCache(self._search_returns)
 
     @classmethod
-    def of_trace(cls, trace: TraceReader) -> SymbolNames:
+    def of_trace(cls, trace: TraceReader | TraceSet) -> SymbolNames:
         """The symbols of a trace; control bytes in names and paths become `?`."""
         paths = [
             printable(module.path.encode("utf-8", "surrogateescape")) for module in trace.modules

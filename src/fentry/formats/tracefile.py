@@ -1,4 +1,4 @@
-"""The trace file, version 1: one name to import its writer and reader from.
+"""The trace file: one name to import its writer and reader from.
 
 Format: docs/formats/trace_file.md.  Constants: tracefile_layout.
 """
@@ -9,6 +9,7 @@ from fentry.events.clock import ClockPair
 from fentry.formats.tracefile_payloads import CpuLosses, Module, Symbol, Task, TraceMeta
 from fentry.formats.tracefile_reader import TraceReader
 from fentry.formats.tracefile_sections import Damage
+from fentry.formats.tracefile_set import TraceSet
 from fentry.formats.tracefile_writer import TraceWriter
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "Task",
     "TraceMeta",
     "TraceReader",
+    "TraceSet",
     "TraceWriter",
 ]

@@ -134,12 +134,11 @@ class TraceReader:
         Without times: the events of each CPU in their order, one CPU after the other. Raises as
         batches().
         """
-        cpus = np.unique(self._places["cpu"]).tolist()
         if not self.has_time:
-            for cpu in cpus:
-                yield from self._within(self._cpu_events(cpu), start_ns, end_ns)
+            for cpu in self.cpus:
+                yield from self._within(self.cpu_events(cpu), start_ns, end_ns)
             return
-        merge = Merge([self._cpu_events(cpu) for cpu in cpus], hold_back=hold_back)
+        merge = Merge([self.cpu_events(cpu) for cpu in self.cpus], hold_back=hold_back)
         for events in merge:
             self.late = merge.late
             yield from self._within(iter((events,)), start_ns, end_ns)
@@ -148,16 +147,35 @@ class TraceReader:
         """What is recorded without a gap, in file order: one for each section with records."""
         for place in self._places:
             section = self._section_of(place)
-            head = None if section is None else self._records_header(section)
+            head = None if section is None else self._head(section)
             if section is None or head is None:
                 continue
-            cpu, record_bytes, position, count, capacity = head
-            offset = section.payload_offset + layout.RECORDS_HEADER.itemsize
-            count = min(count, (section.available - layout.RECORDS_HEADER.itemsize) // record_bytes)
-            if count:
-                records = np.frombuffer(self._data, record_dtype(record_bytes), count, offset)
-                times = self._decode(records[:: max(1, count - 1)], cpu, capacity).time_ns
-                yield Run(cpu, position, count, int(times[0]), int(times[-1]))
+            try:
+                yield from self._run_of(section, head)
+            except ValueError as error:
+                self._note(section.offset, str(error))
+
+    def _run_of(self, section: Section, head: RecordsHead) -> Iterator[Run]:
+        times: list[int] = []
+        count = 0
+        for position, records in tracefile_records.chunks(self._data, section, head):
+            if len(records):
+                ends = records[:: max(1, len(records) - 1)]
+                times += self._decode(ends, head).time_ns.tolist()
+                count = position + len(records) - head.first_position
+        if count:
+            yield Run(head.cpu, head.first_position, count, times[0], times[-1])
+
+    @property
+    def cpus(self) -> list[int]:
+        """The CPUs that records are of."""
+        found: list[int] = np.unique(self._places["cpu"]).tolist()
+        return found
+
+    def cpu_events(self, cpu: int) -> Iterator[Events]:
+        """The events of one CPU in file order."""
+        for place in self._places[self._places["cpu"] == cpu]:
+            yield from self._section_events(place)
 
     def close(self) -> None:
         """Unmap the file; Events already delivered stay valid."""
@@ -313,10 +331,6 @@ class TraceReader:
             self._note(section.offset, str(error))
             return None
 
-    def _cpu_events(self, cpu: int) -> Iterator[Events]:
-        for place in self._places[self._places["cpu"] == cpu]:
-            yield from self._section_events(place)
-
     def _section_events(self, place: np.void) -> Iterator[Events]:
         section = self._section_of(place)
         head = None if section is None else self._head(section)
@@ -375,17 +389,7 @@ class TraceReader:
             raise BadInput(
                 f"{self.path} has no times", cause=f"it was recorded with --clock {COUNTER}"
             )
-        for events in parts:
-            if start_ns is None and end_ns is None:
-                yield events
-                continue
-            inside = np.ones(len(events), np.bool_)
-            if start_ns is not None:
-                inside &= events.time_ns >= start_ns
-            if end_ns is not None:
-                inside &= events.time_ns < end_ns
-            if inside.any():
-                yield events.take(inside)
+        return within(parts, start_ns, end_ns)
 
     def _note(self, offset: int, what: str) -> None:
         # once for each offset, though a section may be read many times; bounded in hostile files
@@ -393,6 +397,21 @@ class TraceReader:
             return
         self._damaged_at.add(offset)
         self.damage.append(Damage(offset, what))
+
+
+def within(parts: Iterator[Events], start_ns: int | None, end_ns: int | None) -> Iterator[Events]:
+    """The events with start_ns <= time_ns < end_ns, None being no bound."""
+    for events in parts:
+        if start_ns is None and end_ns is None:
+            yield events
+            continue
+        inside = np.ones(len(events), np.bool_)
+        if start_ns is not None:
+            inside &= events.time_ns >= start_ns
+        if end_ns is not None:
+            inside &= events.time_ns < end_ns
+        if inside.any():
+            yield events.take(inside)
 
 
 _READERS = {
