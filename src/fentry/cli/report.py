@@ -162,7 +162,9 @@ def _write_difference(
         traces = before, after
         names = [SymbolNames.of_trace(trace) for trace in traces]
         selections = [
-            Selection(trace, own, TaskNames(trace.tasks), elsewhere=others, **chosen)
+            Selection(
+                trace, own, TaskNames(trace.tasks), elsewhere=others, whole_span=True, **chosen
+            )
             for trace, own, others in zip(traces, names, reversed(names), strict=True)
         ]
         out = _stdout()

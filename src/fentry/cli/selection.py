@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fentry.cli.options import patterns
 from fentry.errors import BadInput
 from fentry.events.clock import NS_PER_SECOND
-from fentry.events.columns import Events
+from fentry.events.columns import Addresses, Events
 from fentry.formats.symbol_names import SymbolNames
 from fentry.formats.task_names import TaskNames
 from fentry.formats.tracefile import TraceReader, TraceSet
@@ -72,6 +72,7 @@ class Selection:
         until: float | None = None,
         head: int | None = None,
         elsewhere: SymbolNames | None = None,
+        whole_span: bool = False,
     ) -> None:
         self._trace = trace
         self._symbols = symbols
@@ -88,6 +89,7 @@ class Selection:
         if not trace.has_time and (since is not None or until is not None):
             raise BadInput("this trace has no times", remedy="record with --clock tsc")
         self.head = head
+        self._whole_span = whole_span
         self._mask: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._mask_version = -1
         self.shown = 0
@@ -95,21 +97,33 @@ class Selection:
 
     @property
     def seconds(self) -> float | None:
-        """From the first to the last event that was looked at, those of other functions and threads
-        too; None without times, and without two moments."""
+        """From the first to the last event that was looked at, with `whole_span` those of other
+        functions and threads too; None without times, and without two moments."""
         if not self._trace.has_time or self._last_ns <= self._first_ns:
             return None
         return (self._last_ns - self._first_ns) / NS_PER_SECOND
 
     def merged(self) -> Iterator[Events]:
         """The events in order of time."""
-        return self._of(self._trace.merged(start_ns=self._start_ns, end_ns=self._end_ns))
+        # With `head` what is found is wanted soon, not only after much else was looked for.
+        only = self._entries() if self.head is None else None
+        start, end = self._start_ns, self._end_ns
+        return self._of(self._trace.merged(start_ns=start, end_ns=end, only=only))
 
     def batches(self) -> Iterator[Events]:
         """The events in the order of the file, which costs less; with `head` as merged()."""
         if self.head is not None:
             return self.merged()
-        return self._of(self._trace.batches(start_ns=self._start_ns, end_ns=self._end_ns))
+        start, end = self._start_ns, self._end_ns
+        return self._of(self._trace.batches(start_ns=start, end_ns=end, only=self._entries()))
+
+    def _entries(self) -> Addresses | None:
+        # The chosen functions of those that are in the trace; None where names are not chosen.
+        if self._whole_span or not (self._wanted or self._unwanted):
+            return None
+        entries = self._trace.entries
+        ids = self._symbols.of_ips(entries)
+        return entries[self._name_mask()[ids]]
 
     def _of(self, stream: Iterator[Events]) -> Iterator[Events]:
         self.shown = 0  # an exporter may ask more than once

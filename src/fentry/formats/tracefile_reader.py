@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -112,21 +112,33 @@ class TraceReader:
         """Losses by CPU number."""
         return [self._losses[cpu] for cpu in sorted(self._losses)]
 
+    @property
+    def entries(self) -> Addresses:
+        """The function entries that records are of, uint64[n]; 0 for keys that are not known."""
+        return self._key_table.entries()
+
     def batches(
-        self, *, start_ns: int | None = None, end_ns: int | None = None
+        self,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        only: Addresses | None = None,
     ) -> Iterator[Events]:
         """Events in file order, up to CHUNK_RECORDS at a time; start_ns <= time_ns < end_ns.
 
+        With `only`, those of these of `entries`: of all others nothing but the key is looked at.
         Raises BadInput for a bound where records have no time.
         """
+        chosen = self._chosen(only)
         for place in self._places:
-            yield from self._within(self._section_events(place), start_ns, end_ns)
+            yield from self._within(self._section_events(place, chosen), start_ns, end_ns)
 
     def merged(
         self,
         *,
         start_ns: int | None = None,
         end_ns: int | None = None,
+        only: Addresses | None = None,
         hold_back: int = HOLD_BACK,
     ) -> Iterator[Events]:
         """Events in order of time across CPUs; memory is bounded by CPUs, not by the file.
@@ -136,9 +148,9 @@ class TraceReader:
         """
         if not self.has_time:
             for cpu in self.cpus:
-                yield from self._within(self.cpu_events(cpu), start_ns, end_ns)
+                yield from self._within(self.cpu_events(cpu, only), start_ns, end_ns)
             return
-        merge = Merge([self.cpu_events(cpu) for cpu in self.cpus], hold_back=hold_back)
+        merge = Merge([self.cpu_events(cpu, only) for cpu in self.cpus], hold_back=hold_back)
         for events in merge:
             self.late = merge.late
             yield from self._within(iter((events,)), start_ns, end_ns)
@@ -172,10 +184,11 @@ class TraceReader:
         found: list[int] = np.unique(self._places["cpu"]).tolist()
         return found
 
-    def cpu_events(self, cpu: int) -> Iterator[Events]:
-        """The events of one CPU in file order."""
+    def cpu_events(self, cpu: int, only: Addresses | None = None) -> Iterator[Events]:
+        """The events of one CPU in file order; `only` as of batches()."""
+        chosen = self._chosen(only)
         for place in self._places[self._places["cpu"] == cpu]:
-            yield from self._section_events(place)
+            yield from self._section_events(place, chosen)
 
     def close(self) -> None:
         """Unmap the file; Events already delivered stay valid."""
@@ -331,20 +344,32 @@ class TraceReader:
             self._note(section.offset, str(error))
             return None
 
-    def _section_events(self, place: np.void) -> Iterator[Events]:
+    def _chosen(self, only: Addresses | None) -> _Chosen | None:
+        return None if only is None else self._key_table.chosen(only)
+
+    def _section_events(self, place: np.void, chosen: _Chosen | None) -> Iterator[Events]:
         section = self._section_of(place)
         head = None if section is None else self._head(section)
         if section is None or head is None:
             return
         try:
-            yield from self._events_of(section, head)
+            for records in self._good_records(section, head):
+                if chosen is not None:
+                    records = records[chosen(records["key"])]
+                if chosen is None or len(records):
+                    yield self._decode(records, head)
         except ValueError as error:
             self._note(section.offset, str(error))
 
-    def _events_of(self, section: Section, head: RecordsHead) -> Iterator[Events]:
+    def _good_records(self, section: Section, head: RecordsHead) -> Iterator[NDArray[np.void]]:
         # the records of a PACKED section match its checksum, whatever follows it
         suspect = section.offset in self._suspect and section.kind == SectionKind.RECORDS
         for position, records in tracefile_records.chunks(self._data, section, head):
+            if not suspect and tracefile_records.all_laps_fit(
+                records["word"], position, head.capacity
+            ):
+                yield records
+                continue
             fits = tracefile_records.laps_fit(records["word"], position, head.capacity)
             if suspect:
                 fits &= self._plausible(records)
@@ -352,12 +377,10 @@ class TraceReader:
                 # bytes are missing, or too many, before this one: nothing after it is a record
                 keep = int(np.argmin(fits))
                 self.torn += head.first_position + head.count - position - keep
-                yield self._decode(records[:keep], head)
+                yield records[:keep]
                 return
-            if not fits.all():
-                self.torn += len(fits) - int(np.count_nonzero(fits))
-                records = records[fits]
-            yield self._decode(records, head)
+            self.torn += len(fits) - int(np.count_nonzero(fits))
+            yield records[fits]
 
     def _plausible(self, records: NDArray[np.void]) -> NDArray[np.bool_]:
         # what holds for every record and seldom for bytes at the wrong place
@@ -428,6 +451,9 @@ _READERS = {
 _JSON_KINDS = (SectionKind.META, SectionKind.MODULES, SectionKind.EVENTS)
 
 
+_Chosen = Callable[[NDArray[np.uint32]], NDArray[np.bool_]]
+
+
 class _KeyTable:
     # site key -> ip; keys count up from 0, so a plain array is the rule
 
@@ -448,9 +474,20 @@ class _KeyTable:
     def __len__(self) -> int:
         return self._length
 
+    def entries(self) -> Addresses:
+        if self._dense is not None:
+            return np.unique(self._dense)
+        return np.unique(np.append(self._ips, np.uint64(0)))
+
+    def chosen(self, only: Addresses) -> _Chosen:
+        if self._dense is None:
+            return lambda keys: np.isin(self.ips(keys), only)
+        wanted = np.isin(self._dense, only)
+        return lambda keys: wanted.take(keys, mode="clip")
+
     def ips(self, keys: NDArray[np.uint32]) -> Addresses:
         if self._dense is not None:
-            return self._dense[np.minimum(keys, len(self._dense) - 1)]
+            return self._dense.take(keys, mode="clip")
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.where(self._keys[place] == keys, self._ips[place], np.uint64(0))
 

@@ -17,7 +17,7 @@ from fentry.formats import tracefile_layout as layout
 from fentry.formats.tracefile_layout import SectionKind
 from fentry.formats.tracefile_packing import unpack
 from fentry.formats.tracefile_sections import Section, kind_name, payload_fits
-from fentry.ring.layout import LAPS, TID_BITS, record_dtype
+from fentry.ring.layout import LAPS, TID_BITS, TID_MASK, record_dtype
 
 CHUNK_RECORDS = 65536
 """Records decoded at once: 1.5 MB of them, which stays in a CPU's cache."""
@@ -89,6 +89,17 @@ def chunks(
         part = min(head.count - start, CHUNK_RECORDS)
         at = offset + start * head.record_bytes
         yield head.first_position + start, np.frombuffer(data, dtype, part, at)
+
+
+def all_laps_fit(word: NDArray[np.uint32], first_position: int, capacity: int) -> bool:
+    """Whether every record's lap is certainly that of its position: the usual answer, at half the
+    cost of `laps_fit`, which is for when this is False."""
+    lap = first_position // capacity
+    if (first_position + len(word) - 1) // capacity != lap:
+        return False  # the lap changes among them
+    # with the lap taken away only a tid is left
+    rest = word - np.uint32(lap % LAPS << TID_BITS)
+    return not len(rest) or int(rest.max()) <= TID_MASK
 
 
 def laps_fit(word: NDArray[np.uint32], first_position: int, capacity: int) -> NDArray[np.bool_]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from fentry.errors import TraceFileError
-from fentry.events.columns import Events
+from fentry.events.columns import Addresses, Events
 from fentry.events.merge import Merge
 from fentry.formats.tracefile_files import numbered
 from fentry.formats.tracefile_payloads import CpuLosses, Json
@@ -83,17 +85,32 @@ class TraceSet:
                 rows[cpu] = [a + b for a, b in zip(known, counts, strict=True)]
         return [CpuLosses(cpu, *rows[cpu]) for cpu in sorted(rows)]
 
+    @property
+    def entries(self) -> Addresses:
+        """The function entries of all files."""
+        return np.unique(np.concatenate([part.entries for part in self._parts]))
+
     def batches(
-        self, *, start_ns: int | None = None, end_ns: int | None = None
+        self,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        only: Addresses | None = None,
     ) -> Iterator[Events]:
         """Events in the order of the files."""
         for part in self._parts:
-            yield from part.batches(start_ns=start_ns, end_ns=end_ns)
+            yield from part.batches(start_ns=start_ns, end_ns=end_ns, only=only)
 
-    def merged(self, *, start_ns: int | None = None, end_ns: int | None = None) -> Iterator[Events]:
+    def merged(
+        self,
+        *,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        only: Addresses | None = None,
+    ) -> Iterator[Events]:
         """Events in order of time across CPUs, also where one file ends and the next begins."""
         cpus = sorted({cpu for part in self._parts for cpu in part.cpus})
-        streams = [self._cpu_events(cpu) for cpu in cpus]
+        streams = [self._cpu_events(cpu, only) for cpu in cpus]
         if not self.has_time:
             for stream in streams:
                 yield from stream
@@ -103,9 +120,9 @@ class TraceSet:
             self.late = merge.late
             yield from within(iter((events,)), start_ns, end_ns)
 
-    def _cpu_events(self, cpu: int) -> Iterator[Events]:
+    def _cpu_events(self, cpu: int, only: Addresses | None) -> Iterator[Events]:
         for part in self._parts:
-            yield from part.cpu_events(cpu)
+            yield from part.cpu_events(cpu, only)
 
     def close(self) -> None:
         """Unmap the files; Events already delivered stay valid."""

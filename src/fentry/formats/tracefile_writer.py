@@ -287,7 +287,7 @@ class TraceWriter:
             raise self._error
         wanted = sum(len(part) for part in parts)
         try:
-            _write_all(self._fd, parts)
+            _write_all(self._fd, parts, wanted)
         except OSError as error:
             self._error = cannot(self._name, "write to", error, self._offset)
             self._cut_to_whole_sections()
@@ -306,19 +306,27 @@ class TraceWriter:
             self._error.add_note(f"the unfinished section could not be cut off: {error}")
 
 
-def _write_all(fd: int, parts: list[bytes | memoryview]) -> None:
+def _write_all(fd: int, parts: list[bytes | memoryview], wanted: int) -> None:
     # One writev is the rule; it comes back short on signals, pipes, limits and above 2 GiB.
+    written = _writev(fd, parts)
+    if written == wanted:
+        return
     queue = [memoryview(part) for part in parts]
-    while queue:
-        try:
-            written = os.writev(fd, queue)
-        except BlockingIOError:  # somebody made our pipe non-blocking
-            select.select([], [fd], [])
-            continue
+    while True:
         while queue and written >= len(queue[0]):
             written -= len(queue.pop(0))
-        if queue and written:
-            queue[0] = queue[0][written:]
+        if not queue:
+            return
+        queue[0] = queue[0][written:]
+        written = _writev(fd, queue)
+
+
+def _writev(fd: int, parts: Sequence[bytes | memoryview]) -> int:
+    while True:
+        try:
+            return os.writev(fd, parts)
+        except BlockingIOError:  # somebody made our pipe non-blocking
+            select.select([], [fd], [])
 
 
 def _create(path: Path) -> int:

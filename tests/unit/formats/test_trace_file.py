@@ -190,6 +190,26 @@ def test_times_can_be_chosen(path: Path) -> None:
         assert [row[0] for row in rows(trace, merged=True, start_ns=11, end_ns=30)] == [20]
 
 
+@pytest.mark.parametrize("other", [7, 0xFFFF_FFF0], ids=["dense", "sparse"])
+def test_functions_can_be_chosen(path: Path, other: int) -> None:
+    with TraceWriter(path, meta()) as writer:
+        writer.write_clock([ClockPair(0, 0, 0)])
+        writer.write_sites(np.array([0, 1, other], np.uint32), np.array([10, 11, 17], np.uint64))
+        calls = [Call(1), Call(2, key=other), Call(3, key=1), Call(4, key=9), Call(5, key=other)]
+        writer.write_records(0, 0, memoryview(batch(0, 0, calls).records))
+        stale = batch(0, 1029, [Call(6, key=other)])
+        writer.write_records(0, 5, memoryview(stale.records))
+    with TraceReader(path) as trace:
+        assert trace.entries.tolist() == [0, 10, 11, 17]
+        for only, times in (([17], [2, 5]), ([0], [4]), ([10, 11], [1, 3]), ([], []), ([99], [])):
+            chosen = np.array(only, np.uint64)
+            for stream in (trace.batches(only=chosen), trace.merged(only=chosen)):
+                assert [time for e in stream for time in e.time_ns.tolist()] == times
+        trace.torn = 0
+        assert list(trace.batches(only=np.array([99], np.uint64))) == []
+        assert trace.torn == 1
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 10_000), max_size=20), max_size=6))
 def test_merging_gives_all_records_in_order_of_time(
