@@ -235,7 +235,7 @@ class Recording:
             self._due = time.monotonic() + _DUE_S
 
     def _write_batch(self, batch: Batch) -> None:
-        if not self._files.has_room(len(batch.records)):
+        if self._is_full or not self._files.has_room(len(batch.records)):
             if not self._files.storage.rotates:
                 self._is_full = True
                 self.summary.unwritten += len(batch.records)

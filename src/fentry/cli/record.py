@@ -70,7 +70,7 @@ from fentry.session import Options
     help="What records are dated by: time, or (cheaper) their order on each CPU only.",
 )
 @click.option("--no-parent", is_flag=True, help="Records of 16 bytes, without the caller.")
-@click.option("--compress", is_flag=True, help="Records compressed, for a fifth of the speed.")
+@click.option("--compress", is_flag=True, help="Store records compressed.")
 @click.option("--max-size", metavar="SIZE", help="End when the file is as large (64M, 2G).")
 @click.option(
     "--rotate",

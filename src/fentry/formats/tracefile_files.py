@@ -36,7 +36,7 @@ class Storage:
     """How a recording is stored.
 
     compress     records in PACKED sections
-    limit_bytes  size of a file, 0 for any; names of functions may come on top
+    limit_bytes  size of a file, 0 for any; twice that of the names of functions if that is more
     rotates      at the limit a next file begins; else the recording ends
     keep         files that are kept at most, the newest included; 0 for all
     """
@@ -81,7 +81,7 @@ class TraceFiles:
         self.nr_files = 1
         self.removed = self.removed_records = 0
         self._before = 0
-        self._records: deque[int] = deque()  # of each file that is kept, the newest first
+        self._records: deque[int] = deque()  # of rotated files that are kept, newest first
         if storage.rotates:
             self._path = self._path.resolve()
             if self._path.exists():
@@ -98,8 +98,9 @@ class TraceFiles:
         """Whether `count` records more are within the limit, however badly they compress."""
         if not self.storage.limit_bytes:
             return True
-        ends = self.writer.bytes_written + count * _WORST_RECORD_BYTES + CLOSING_BYTES
-        return ends <= self.storage.limit_bytes
+        names_bytes = sum(payload_bytes for _, _, payload_bytes in self.writer.names)
+        limit = max(self.storage.limit_bytes, 2 * names_bytes)
+        return self.writer.bytes_written + count * _WORST_RECORD_BYTES + CLOSING_BYTES <= limit
 
     def rotate(self) -> None:
         """Complete the present file and begin a next one, with its modules and names of functions.
@@ -110,8 +111,7 @@ class TraceFiles:
         with before.reading() as source:
             before.close()
             self._shift()
-            self._records.appendleft(before.records_written)
-            self._count_removed()
+            self._count_removed(before.records_written)
             meta = dataclasses.replace(self._meta, part=self.nr_files)
             self.writer = TraceWriter(self._path, meta, compress=self.storage.compress)
             self._before += before.records_written
@@ -130,8 +130,12 @@ class TraceFiles:
         except OSError as error:
             raise cannot(str(self._path), "rotate", error) from error
 
-    def _count_removed(self) -> None:
-        while self.storage.keep and len(self._records) > self.storage.keep - 1:
+    def _count_removed(self, records: int) -> None:
+        # After a file with so many became the first of the rotated ones.
+        if not self.storage.keep:
+            return
+        self._records.appendleft(records)
+        if len(self._records) == self.storage.keep:
             self.removed += 1
             self.removed_records += self._records.pop()
 

@@ -86,8 +86,9 @@ class Task(NamedTuple):
 
 
 class CpuLosses(NamedTuple):
-    """Counts of one CPU since tracing began.
+    """Counts of one CPU since the file began, of the first file since tracing began.
 
+    recorded        its records in the file
     dropped_events  refused because the ring was full
     overrun         overwritten before they were read
     incomplete      reserved and never committed
