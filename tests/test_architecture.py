@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tracers", "probes", "livepatch", "python"),
     ("instance",),
     ("session",),
-    ("recording", "snapshot"),
+    ("recording", "snapshot", "tracing"),
     ("tracefs",),
     ("cli",),
 )

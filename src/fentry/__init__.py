@@ -2,21 +2,30 @@
 
     import fentry
 
-    with fentry.attach(pid) as session:
-        ops = session.register(fentry.Ops(fentry.Callback.COUNT, ("libc!mem*",)))
-        ...
-        ips, calls = session.counts(ops)
+    with fentry.attach(pid) as session:                       # fentry.run([...]) starts one
+        with session.trace("libc!mem*", exclude="*_avx*") as trace:
+            session.wait(1)
+        print(trace.counts())                                 # function -> calls
+        trace.table().to_pandas()                             # numpy, Arrow and pandas columns
+        for event in session.stream("libc!malloc", duration=1):
+            print(event.comm, event.function, event.parent)
 
-Leaving the block restores every byte of the process. `Callback.RECORD` ops write records with
-time, thread and caller into a ring; `session.consume()` gives them as numpy records, and
-`session.instance("name")` has a ring and functions of its own. Ops with a `ThreadFilter` see
-some threads only; `session.set_threads()` changes which, while they run. `Callback.CALL` calls a
-C function:
+    with fentry.counting(pid, "f") as calls:                  # in a test
+        ...
+    assert calls["f"] == 2
+
+    with fentry.open("trace.fentry") as trace:                # the same of `fentry record`
+        print(trace.counts())
+
+Leaving a block restores every byte of the process. Below that are ops, as the kernel has them:
+`session.register(fentry.Ops(fentry.Callback.COUNT, ("libc!mem*",)))` counts, `Callback.RECORD`
+records into a ring of `session.instance("name")`, and `Callback.CALL` calls a C function:
 
     function = fentry.CFunction.compile(source)
     ops = session.register(fentry.Ops(fentry.Callback.CALL, ("f",), function=function))
 
-Errors are subclasses of FentryError and of the builtin that fits.
+Ops with a `ThreadFilter` see some threads only. Errors are subclasses of FentryError and of the
+builtin that fits. docs/python.md has sessions with their output.
 """
 
 from __future__ import annotations
@@ -29,7 +38,24 @@ if TYPE_CHECKING:
     from fentry.dispatch.ops import Callback, Flags, Ops
     from fentry.dispatch.threads import ThreadFilter
     from fentry.instance import Instance
-    from fentry.session import Options, Session, adopt, attach, run
+    from fentry.session import Options
+    from fentry.tracing import (
+        Counting,
+        Counts,
+        Event,
+        Function,
+        Lost,
+        Session,
+        Stream,
+        Table,
+        Trace,
+        TraceFile,
+        adopt,
+        attach,
+        counting,
+        open,
+        run,
+    )
     from fentry.trampolines.direct import DirectCode
     from fentry.trampolines.native import CFunction
 
@@ -38,32 +64,54 @@ __version__ = "0.1.0"
 __all__ = [
     "CFunction",
     "Callback",
+    "Counting",
+    "Counts",
     "DirectCode",
+    "Event",
     "FentryError",
     "Flags",
+    "Function",
     "Instance",
+    "Lost",
     "Ops",
     "Options",
     "Session",
+    "Stream",
+    "Table",
     "ThreadFilter",
+    "Trace",
+    "TraceFile",
     "adopt",
     "attach",
+    "counting",
+    "open",
     "run",
 ]
 
 _HOMES = {
     "CFunction": "fentry.trampolines.native",
     "Callback": "fentry.dispatch.ops",
+    "Counting": "fentry.tracing",
+    "Counts": "fentry.tracing",
     "DirectCode": "fentry.trampolines.direct",
+    "Event": "fentry.tracing",
     "Flags": "fentry.dispatch.ops",
+    "Function": "fentry.tracing",
     "Instance": "fentry.instance",
+    "Lost": "fentry.tracing",
     "Ops": "fentry.dispatch.ops",
     "Options": "fentry.session",
-    "Session": "fentry.session",
+    "Session": "fentry.tracing",
+    "Stream": "fentry.tracing",
+    "Table": "fentry.tracing",
     "ThreadFilter": "fentry.dispatch.threads",
-    "adopt": "fentry.session",
-    "attach": "fentry.session",
-    "run": "fentry.session",
+    "Trace": "fentry.tracing",
+    "TraceFile": "fentry.tracing",
+    "adopt": "fentry.tracing",
+    "attach": "fentry.tracing",
+    "counting": "fentry.tracing",
+    "open": "fentry.tracing",
+    "run": "fentry.tracing",
 }
 
 

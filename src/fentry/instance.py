@@ -110,10 +110,36 @@ class Instance:
         `final` skips what was reserved and never committed: after detach, or when the target
         has died.
         """
-        if self._reader is None:
+        yield from self.read(final=final)
+        self.settle()
+
+    def read(self, *, final: bool = False) -> Iterator[Batch]:
+        """What consume() gives, without settle(): nothing but the shared memory is looked at, so
+        that any thread may do it, one at a time."""
+        if self._reader is not None:
+            yield from self._reader.consume(skip_incomplete=final)
+
+    @property
+    def awaited_cpus(self) -> list[int]:
+        """The CPUs whose next record has its place and is not there yet."""
+        return self._reader.awaited() if self._reader is not None else []
+
+    def settle(self) -> None:
+        """Go on behind a record that is never completed, because a handler left a trampoline by
+        longjmp: if it holds back others for long, once a stop proves that nobody is in our code."""
+        if self._reader is None or not self._reader.held_back():
+            self._held_since = 0.0
             return
-        yield from self._reader.consume(skip_incomplete=final)
-        self._settle()
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        if now - self._held_since < _HELD_BACK_S or not self._host.has_writers():
+            return
+        self._held_since = 0.0
+        heads = self._reader.heads()  # whoever has a place before these is now proved to be away
+        # A stop that would be too long: it is tried again later, and nothing is lost meanwhile.
+        with suppress(StopTimeout):
+            if self._host.nobody_writes():
+                self._reader.resolve(heads)
 
     @property
     def stats(self) -> Stats | None:
@@ -221,21 +247,3 @@ class Instance:
     def _write_room(self, halt: Halt) -> None:
         room = self.geometry.room if self._is_on else 0
         halt.target.memory.write_u64(self._room, room)
-
-    def _settle(self) -> None:
-        # A handler may have left a trampoline by longjmp: its slot is never committed. When it
-        # holds back others for long, prove that nobody is in our code and go on behind it.
-        assert self._reader is not None
-        if not self._reader.held_back():
-            self._held_since = 0.0
-            return
-        now = time.monotonic()
-        self._held_since = self._held_since or now
-        if now - self._held_since < _HELD_BACK_S or not self._host.has_writers():
-            return
-        self._held_since = 0.0
-        heads = self._reader.heads()  # whoever has a place before these is now proved to be away
-        # A stop that would be too long: it is tried again later, and nothing is lost meanwhile.
-        with suppress(StopTimeout):
-            if self._host.nobody_writes():
-                self._reader.resolve(heads)

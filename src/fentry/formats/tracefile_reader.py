@@ -117,6 +117,12 @@ class TraceReader:
         """The function entries that records are of, uint64[n]; 0 for keys that are not known."""
         return self._key_table.entries()
 
+    @property
+    def site_ips(self) -> Addresses:
+        """Where the functions begin that were traced, called or not: uint64[n] sorted."""
+        ips = [block["ip"] for block in self._site_blocks]
+        return np.unique(np.concatenate(ips)) if ips else np.empty(0, np.uint64)
+
     def batches(
         self,
         *,

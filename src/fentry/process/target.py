@@ -296,7 +296,11 @@ def _check(pid: int) -> None:
     if pid <= 0:
         raise BadInput(f"{pid} is no process id")
     if pid == os.getpid():
-        raise BadInput("fentry cannot attach to itself")
+        raise BadInput(
+            "fentry cannot attach to itself",
+            cause="who stops a process by ptrace(2) has to go on meanwhile",
+            remedy="what is to be traced in a process of its own: fentry.run([...]), or Popen",
+        )
     if not list_tids(pid):
         raise TargetGone(f"no process {pid}", remedy="pgrep NAME finds a pid")
     status = read_status(pid)

@@ -79,11 +79,11 @@ class Reader:
 
     def held_back(self) -> bool:
         """Whether a reserved record holds back others behind it."""
-        for cpu in range(self._buffer.geometry.nr_cpus):
-            tail, head = self._span(cpu)
-            if head - tail > 1 and not self._committed(cpu, tail, tail + 1):
-                return True
-        return False
+        return any(self._is_awaited(cpu, 2) for cpu in range(self._buffer.geometry.nr_cpus))
+
+    def awaited(self) -> list[int]:
+        """The CPUs whose next record is reserved and not committed."""
+        return [cpu for cpu in range(self._buffer.geometry.nr_cpus) if self._is_awaited(cpu, 1)]
 
     def heads(self) -> list[int]:
         """Up to where places are reserved, by CPU."""
@@ -112,6 +112,11 @@ class Reader:
             self._recorded.copy(), self._buffer.lines["dropped"].astype(np.uint64),
             self._overrun.copy(), self._incomplete.copy(),
         )  # fmt: skip
+
+    def _is_awaited(self, cpu: int, least: int) -> bool:
+        # Whether the first of at least so many reserved records is not committed.
+        tail, head = self._span(cpu)
+        return head - tail >= least and not self._committed(cpu, tail, tail + 1)
 
     def _span(self, cpu: int) -> tuple[int, int]:
         head = int(self._buffer.lines["head"][cpu])

@@ -167,6 +167,11 @@ class Session:
                 self.target.close()
 
     @property
+    def is_held(self) -> bool:
+        """Whether it is of a command that has not been let run yet."""
+        return self._place.is_held
+
+    @property
     def goes_on(self) -> bool:
         """After leave(): PERMANENT ops are in place."""
         return self._leaving.goes_on
