@@ -1,9 +1,9 @@
-"""A Table as a table of Arrow or pandas: numbers as they are, names once each."""
+"""Columns as a table of Arrow or pandas: numbers as they are, names once each."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    from fentry.tracing.table import Numbers, Table
+Numbers = NDArray[np.int32]
 
 
 class Labels(NamedTuple):
@@ -25,12 +25,19 @@ class Labels(NamedTuple):
     place: Numbers
 
 
-def to_arrow(table: Table) -> pyarrow.Table:
-    """int64 time_ns, uint16 cpu, uint32 tid, dictionary<int32, string> comm, function, module,
-    uint64 ip; and parent, parent_ip as those, where records have parents.
+Columns = Mapping[str, NDArray[np.generic] | Labels]
 
-    What was lost is in the schema's metadata. Raises FentryError without pyarrow.
-    """
+
+def distinct(names: Sequence[str], place: Numbers) -> Labels:
+    """A column of names some of which may be the same."""
+    first: dict[str, int] = {}
+    number = [first.setdefault(name, len(first)) for name in names]
+    return Labels(list(first), np.array(number, np.int32)[place])
+
+
+def to_arrow(columns: Columns, told: Mapping[str, str]) -> pyarrow.Table:
+    """Names become dictionary<int32, string>; `told` is the metadata of the schema. Raises
+    FentryError without pyarrow."""
     arrow = _needed("pyarrow")
 
     def column(values: NDArray[np.generic] | Labels) -> Any:
@@ -40,17 +47,12 @@ def to_arrow(table: Table) -> pyarrow.Table:
             )
         return arrow.array(values)
 
-    columns = {name: column(values) for name, values in _columns(table)}
-    told = {"clock": "CLOCK_MONOTONIC" if table.has_time else "records before on the CPU"}
-    told |= {name: str(count) for name, count in table.lost._asdict().items()}
-    return arrow.table(columns).replace_schema_metadata(told)
+    made = {name: column(values) for name, values in columns.items()}
+    return arrow.table(made).replace_schema_metadata(dict(told))
 
 
-def to_pandas(table: Table) -> pandas.DataFrame:
-    """The columns of to_arrow(), names as categories. What was lost is in `attrs`.
-
-    Raises FentryError without pandas.
-    """
+def to_pandas(columns: Columns, told: Mapping[str, int]) -> pandas.DataFrame:
+    """Names become categories; `told` is in `attrs`. Raises FentryError without pandas."""
     pandas = _needed("pandas")
 
     def column(values: NDArray[np.generic] | Labels) -> Any:
@@ -58,31 +60,9 @@ def to_pandas(table: Table) -> pandas.DataFrame:
             return pandas.Categorical.from_codes(values.place, categories=values.names)
         return values
 
-    frame = pandas.DataFrame({name: column(values) for name, values in _columns(table)})
-    frame.attrs.update(table.lost._asdict())
+    frame = pandas.DataFrame({name: column(values) for name, values in columns.items()})
+    frame.attrs.update(told)
     return frame
-
-
-def _columns(table: Table) -> Iterator[tuple[str, NDArray[np.generic] | Labels]]:
-    names = [function.name for function in table.functions]
-    modules = [function.module for function in table.functions]
-    yield "time_ns", table.time_ns
-    yield "cpu", table.cpu
-    yield "tid", table.tid
-    yield "comm", _distinct(*table.comm_labels())
-    yield "function", _distinct(names, table.function_id)
-    yield "module", _distinct(modules, table.function_id)
-    yield "ip", table.ip
-    if table.parent_id is not None and table.parent_ip is not None:
-        yield "parent", _distinct(names, table.parent_id)
-        yield "parent_ip", table.parent_ip
-
-
-def _distinct(names: list[str], place: Numbers) -> Labels:
-    # Several functions, or threads, may have one name.
-    first: dict[str, int] = {}
-    number = [first.setdefault(name, len(first)) for name in names]
-    return Labels(list(first), np.array(number, np.int32)[place])
 
 
 def _needed(name: str) -> Any:

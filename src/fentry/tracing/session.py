@@ -57,8 +57,9 @@ class Session(session.Session):
         return super().exit_code()
 
     def wait(self, seconds: float | None = None) -> str:
-        """Let the process (a command that is held, too) run for so long, or until it ends; why it is over, in words ("time is
-        up", "the process ended"). Libraries that are loaded meanwhile are traced, too."""
+        """Let the process run for so long, or until it ends; why it is over, in words ("time is
+        up", "the process ended"). A command that is held is let go. Libraries that are loaded
+        meanwhile are traced, too."""
         return wait(self, seconds)
 
     def trace(

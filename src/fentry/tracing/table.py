@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from fentry.errors import BadInput
 from fentry.events.columns import Addresses, Events, TimesNs
 from fentry.formats.task_names import TaskNames
+from fentry.tracing import frames
 from fentry.tracing.counts import Counts
+from fentry.tracing.frames import Numbers
 from fentry.tracing.functions import Function, FunctionIds, chosen
 from fentry.tracing.html import html_table
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 Names = NDArray[np.object_]
-Numbers = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 COLUMNS = (
@@ -249,17 +250,39 @@ class Table:
     # 3. For other tools
 
     def to_arrow(self) -> pyarrow.Table:
-        """A pyarrow.Table, names as dictionary columns. Needs pyarrow: pip install
-        fentry[analysis]."""
-        from fentry.tracing.frames import to_arrow
+        """A pyarrow.Table of the columns in COLUMNS, names as dictionaries; without parents, if
+        there are none. What was lost is in the schema's metadata.
 
-        return to_arrow(self)
+        Needs pyarrow: pip install fentry[analysis]. Raises FentryError without it.
+        """
+        clock = "CLOCK_MONOTONIC" if self.has_time else "records before on the CPU"
+        lost = {name: str(count) for name, count in self.lost._asdict().items()}
+        return frames.to_arrow(self._columns(), {"clock": clock, **lost})
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A pandas.DataFrame, names as categories. Needs pandas: pip install fentry[analysis]."""
-        from fentry.tracing.frames import to_pandas
+        """A pandas.DataFrame of the same columns, names as categories. What was lost is in
+        `attrs`.
 
-        return to_pandas(self)
+        Needs pandas: pip install fentry[analysis]. Raises FentryError without it.
+        """
+        return frames.to_pandas(self._columns(), self.lost._asdict())
+
+    def _columns(self) -> frames.Columns:
+        names = [function.name for function in self.functions]
+        modules = [function.module for function in self.functions]
+        columns: dict[str, NDArray[np.generic] | frames.Labels] = {
+            "time_ns": self.time_ns,
+            "cpu": self.cpu,
+            "tid": self.tid,
+            "comm": frames.distinct(*self.comm_labels()),
+            "function": frames.distinct(names, self.function_id),
+            "module": frames.distinct(modules, self.function_id),
+            "ip": self.ip,
+        }
+        if self.parent_id is not None and self.parent_ip is not None:
+            columns["parent"] = frames.distinct(names, self.parent_id)
+            columns["parent_ip"] = self.parent_ip
+        return columns
 
     # 4. To look at
 
