@@ -29,10 +29,13 @@ Columns = Mapping[str, NDArray[np.generic] | Labels]
 
 
 def distinct(names: Sequence[str], place: Numbers) -> Labels:
-    """A column of names some of which may be the same."""
+    """A column of those names that are in it; some of `names` may be the same."""
+    used = np.flatnonzero(np.bincount(place, minlength=len(names))).tolist()
     first: dict[str, int] = {}
-    number = [first.setdefault(name, len(first)) for name in names]
-    return Labels(list(first), np.array(number, np.int32)[place])
+    number = np.zeros(len(names), np.int32)
+    for one in used:
+        number[one] = first.setdefault(names[one], len(first))
+    return Labels(list(first), number[place])
 
 
 def to_arrow(columns: Columns, told: Mapping[str, str]) -> pyarrow.Table:

@@ -65,6 +65,9 @@ class Stream(Generic[T]):
                 self.why_ended = self.why_ended or end.value or ""
                 self.close()
                 raise StopIteration from None
+            except BaseException:
+                self.close()
+                raise
             self._note(table)
             self._now = iter(self._unfold(table))
 
