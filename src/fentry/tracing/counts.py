@@ -18,9 +18,8 @@ _WIDTH = 100
 _NEAR_LIMIT = 20_000
 
 
-class _NotTraced(SymbolNotFound, KeyError):
-    # As mappings are asked: `in` and get() know a KeyError.
-    pass
+class NotTraced(SymbolNotFound, KeyError):
+    """What was asked for was not traced: `in` and get() take it for the KeyError that it is."""
 
 
 class Counts(Mapping[str, int]):
@@ -93,11 +92,11 @@ class Counts(Mapping[str, int]):
             keys = [form.format(one) if often[key] > 1 else key for key, one in pairs]
         return {key: calls for key, (_, calls) in zip(keys, self._rows, strict=True)}
 
-    def _no_match(self, word: str) -> _NotTraced:
+    def _no_match(self, word: str) -> NotTraced:
         known = [function.name for function in self.functions[:_NEAR_LIMIT]]
         plain = word.rpartition("!")[2].strip("*")
         near = difflib.get_close_matches(plain, known, 3, 0.6)
-        return _NotTraced(
+        return NotTraced(
             f"no function that was traced matches {word!r}",
             near=tuple(near),
             cause="calls of what was not traced are not known",
