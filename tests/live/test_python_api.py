@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support import tracing
 from tests.support.build import build
 from tests.support.cli import compile_c, folder_of
 from tests.support.cli import fentry as command
@@ -19,7 +20,7 @@ from tests.support.state import diff, snapshot
 from tests.support.unprivileged import Account
 
 import fentry
-from fentry.errors import BadInput, SymbolNotFound
+from fentry.errors import BadInput, LockError, SymbolNotFound
 from fentry.tracing import Event, Table
 
 BIG = fentry.Options(buffer_bytes=4 << 20)
@@ -46,9 +47,9 @@ int main(int argc, char **argv) {
 """
 
 
-@pytest.fixture
-def server(account: Account) -> Iterator[Path]:
-    with folder_of(account) as folder:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Path]:
+    with folder_of(Account("current", os.getuid())) as folder:
         yield compile_c(folder, SERVER)
 
 
@@ -152,6 +153,54 @@ def test_an_error_in_the_block_restores(account: Account) -> None:
 
         account.run(controller)
         assert diff(before, snapshot(target.pid)) == []
+        target.go()
+        assert target.stop().is_well
+
+
+def test_what_cannot_be_restored_yet_goes_on_and_is_tried_again(account: Account) -> None:
+    with start(build("hot.c"), "threads=2", "pause_us=50", account=account, hold=True) as target:
+        before = snapshot(target.pid)
+
+        def controller() -> None:
+            with fentry.attach(target.pid, BIG) as session:
+                unregister, trace, calls = session.unregister, session.trace, session.counting
+
+                def busy(ops: fentry.Ops) -> None:
+                    raise LockError("somebody else is at it")
+
+                for made in (trace("f_plain"), calls("f_plain")):
+                    session.unregister = busy  # type: ignore[method-assign]
+                    with pytest.raises(LockError), made:
+                        pass
+                    session.unregister = unregister  # type: ignore[method-assign]
+                    assert not made.has_ended and len(session.ops) == 1
+                    target.go()
+                    target.await_calls("f_plain")
+                    target.hold()
+                    made.stop()
+                    assert made.has_ended and not session.ops
+                    assert made.counts()["f_plain"] > 0
+
+        account.run(controller)
+        assert diff(before, snapshot(target.pid)) == []
+        target.go()
+        assert target.stop().is_well
+
+
+def test_another_controller_may_detach_meanwhile(account: Account) -> None:
+    with start(build("hot.c"), "threads=2", "pause_us=50", account=account, hold=True) as target:
+
+        def controller() -> None:
+            with fentry.attach(target.pid, BIG) as session:
+                with session.trace(*PAIR) as trace, session.counting(*PAIR) as calls:
+                    target.go()
+                    target.await_calls("f_plain", 100)
+                    held = target.hold()
+                    tracing.detach_as_command(target.pid)
+                    assert trace.wait() == "another controller detached it"
+            assert trace.counts() == calls == {name: held[name] for name in PAIR}
+
+        account.run(controller)
         target.go()
         assert target.stop().is_well
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.threads import ThreadFilter
-from fentry.errors import BadInput, FentryError
+from fentry.errors import BadInput, FentryError, TargetGone
 from fentry.session import Session, attach
 from fentry.tracing.counts import Counts
 from fentry.tracing.functions import Function
@@ -52,23 +51,29 @@ class Counting(Mapping[str, int]):
         return self
 
     def stop(self) -> None:
-        """Restore, and keep the counts; what leaving the block does. Safe to call again."""
+        """Restore, and keep the counts; what leaving the block does. Safe to call again. Raises as
+        Session.unregister(); then it goes on, and it may be tried again."""
         session = self._session
         if session is None or self._counts is not None:
             return
-        with suppress(FentryError):
-            follow(session)
         functions = traced_functions(session, self.ops)
+        if session is self._given:
+            self._unregister(session)
+            self._counts = self._counted(session, functions)
+            return
         try:
-            if session is not self._given:
-                session.close()
-            elif session.ops.get(self.ops.id) is self.ops:
-                session.unregister(self.ops)
-        except FentryError:
-            if not is_over(session):
-                raise
+            session.close()
         finally:
             self._counts = self._counted(session, functions)
+
+    def _unregister(self, session: Session) -> None:
+        # Of a target that is gone nothing is restored.
+        try:
+            if session.ops.get(self.ops.id) is self.ops:
+                session.unregister(self.ops)
+        except FentryError as error:
+            if not isinstance(error, TargetGone) and not is_over(session):
+                raise
 
     def __enter__(self) -> Self:
         return self.start()

@@ -45,7 +45,11 @@ class Session(session.Session):
             for handle in self._handles:
                 handle.stop()
         finally:
-            super().close()
+            try:
+                super().close()
+            finally:
+                for handle in self._handles:  # of what could not be ended alone, the rest is read
+                    handle.stop()
 
     def _keep(self, handle: Trace | Counting) -> None:
         self._handles = [*(one for one in self._handles if not one.has_ended), handle]

@@ -102,21 +102,19 @@ class Trace:
     def stop(self) -> None:
         """Restore what only this trace needed, and read the rest; what leaving the block does.
 
-        Safe to call again. Raises as Session.unregister(); what was recorded can be read anyway.
+        Safe to call again. Raises as Session.unregister(); then it goes on, and it may be tried
+        again.
         """
         if not self._is_running:
             return
-        reading, self._is_running = self._begun, False
-        with suppress(FentryError):
-            self._traced = self._functions()
-        nobody_writes = False
-        try:
-            nobody_writes = self._restore()
-        finally:
-            reading.stop()
-            reading.drain(final=nobody_writes)
-            reading.look_around()
-            self._sites = Sites(*self.session.keys())
+        reading = self._begun
+        self._traced = self._functions()
+        nobody_writes = self._restore()
+        self._is_running = False
+        reading.stop()
+        reading.drain(final=nobody_writes)
+        reading.look_around()
+        self._sites = Sites(*self.session.keys())
 
     def __enter__(self) -> Self:
         return self.start()
@@ -158,8 +156,8 @@ class Trace:
         try:
             if session.ops.get(self.ops.id) is self.ops:
                 session.unregister(self.ops)
-        except FentryError:
-            if not is_over(session):
+        except FentryError as error:
+            if not isinstance(error, TargetGone) and not is_over(session):
                 raise
         return self._give_back(instance)
 
