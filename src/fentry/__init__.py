@@ -53,9 +53,9 @@ if TYPE_CHECKING:
         adopt,
         attach,
         counting,
-        open,
         run,
     )
+    from fentry.tracing import open as open
     from fentry.trampolines.direct import DirectCode
     from fentry.trampolines.native import CFunction
 
@@ -84,9 +84,9 @@ __all__ = [
     "adopt",
     "attach",
     "counting",
-    "open",
     "run",
 ]
+# Not `open`: whoever imports all of this has Python's as well.
 
 _HOMES = {
     "CFunction": "fentry.trampolines.native",

@@ -15,7 +15,7 @@ import pandas  # noqa: F401  # loaded before an account is one that cannot read 
 import pytest
 from tests.support.build import CHECKOUT
 from tests.support.cli import compile_c, folder_of
-from tests.support.unprivileged import Account
+from tests.support.unprivileged import Account, accounts
 
 import fentry
 
@@ -43,6 +43,12 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"\d+\.\d+|\d{2,}", "0", text).split())
 
 
+@pytest.fixture(scope="module")
+def account() -> Account:
+    """One that can do what the page does: it starts `fentry` as a command."""
+    return next(one for one in reversed(accounts()) if one.can_execute(sys.executable))
+
+
 @pytest.fixture
 def folder(account: Account) -> Iterator[Path]:
     """With the program of the page, and `fentry` as a command."""
@@ -55,9 +61,6 @@ def folder(account: Account) -> Iterator[Path]:
 
 
 def test_the_sessions_of_the_page(account: Account, folder: Path) -> None:
-    if not account.can_execute(sys.executable):
-        pytest.skip(f"{account.name} cannot execute {sys.executable}, which the page does")
-
     def controller() -> list[str]:
         os.chdir(folder)
         os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"

@@ -7,7 +7,8 @@ from fentry.tracing.session import Session, adopt, attach, run
 from fentry.tracing.stream import Stream
 from fentry.tracing.table import Event, Lost, Table
 from fentry.tracing.trace import Trace
-from fentry.tracing.tracefile import TraceFile, open
+from fentry.tracing.tracefile import TraceFile
+from fentry.tracing.tracefile import open as open
 
 __all__ = [
     "Counting",
@@ -23,6 +24,5 @@ __all__ = [
     "adopt",
     "attach",
     "counting",
-    "open",
     "run",
 ]

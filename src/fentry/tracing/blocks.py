@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +36,7 @@ class Blocks:
     @property
     def kept(self) -> int:
         """How many have not been forgotten."""
-        return sum(line.end - line.start for line in self._cpus.values())
-
-    @property
-    def ends(self) -> dict[int, int]:
-        """How many records each CPU has had."""
-        return {cpu: line.end for cpu, line in self._cpus.items()}
+        return sum(line.end - line.start for line in list(self._cpus.values()))
 
     def add(self, cpu: int, records: Records) -> None:
         """Keep a copy of these."""
@@ -51,16 +47,16 @@ class Blocks:
         self.count += len(records)
 
     def parts(self, since: Mapping[int, int] | None = None) -> list[Part]:
-        """What is kept, or of it what came after the `ends` at some time."""
+        """What is kept, or of it what came when so many of each CPU had been added."""
         since = since or {}
         return [
             Part(cpu, records)
-            for cpu, line in sorted(self._cpus.items())
+            for cpu, line in sorted(self._cpus.items(), key=itemgetter(0))
             for records in line.parts(since.get(cpu, 0))
         ]
 
     def forget(self, until: Mapping[int, int]) -> None:
-        """Let go of what came before the `ends` at some time, whole blocks of it."""
+        """Let go of the first so many of each CPU, by whole blocks."""
         for cpu, end in until.items():
             self._cpus[cpu].forget(end)
 

@@ -93,7 +93,7 @@ class Reading:
             self._name_threads()
 
     def forget(self, until: Mapping[int, int]) -> None:
-        """Let go of records before the `ends` of the blocks at some time."""
+        """Let go of the first so many records of each CPU."""
         with self._lock:
             self.blocks.forget(until)
             del self._pairs[:-_LATEST_PAIRS]

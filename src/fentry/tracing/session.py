@@ -19,6 +19,9 @@ from fentry.tracing.table import Event, Table, words_of
 from fentry.tracing.trace import MOST_EVENTS, Trace
 
 
+_MOST_WAITING = 1_000_000  # events of a stream that nobody has asked for yet
+
+
 class Session(session.Session):
     """fentry attached to one process; leaving the block detaches and restores everything but what
     PERMANENT ops need.
@@ -148,14 +151,15 @@ class Session(session.Session):
         batches: bool = False,
     ) -> Stream[Event] | Stream[Table]:
         """Traces functions, as trace(), and gives their calls as they happen, in order of time: as
-        events or, with `batches`, as tables. What was given is not kept.
+        events or, with `batches`, as tables. What was given is not kept; when a million wait to be
+        asked for, further calls fill the ring, and are counted as dropped.
 
         Ends after `duration` seconds, with the process, by close(), or when the loop over it is
         left. Raises as register().
         """
         trace = self.trace(
             *functions, exclude=exclude, threads=threads, parents=parents,
-            buffer_bytes=buffer_bytes, clock=clock,
+            buffer_bytes=buffer_bytes, clock=clock, max_events=_MOST_WAITING,
         ).start()  # fmt: skip
         tables = trace.tables(duration, keep=False)
         if batches:

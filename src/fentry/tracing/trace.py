@@ -39,6 +39,7 @@ MOST_EVENTS = 10_000_000
 """Records kept in memory unless a trace is told otherwise: 240 MB of them."""
 
 _LOOK_S = 0.01  # how often a stream looks
+_SITES_S = 0.1  # how often it asks for all functions that may have been called
 _GIVE_BACK_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
 
@@ -58,8 +59,8 @@ class Trace:
     of libraries that are loaded later are traced from the next call of anything here on, or
     throughout `trace.wait(seconds)`.
 
-    At most `max_events` are kept; a full trace leaves the rest in the ring, where further calls
-    are counted as dropped. In any case: calls = events + lost.
+    Once `max_events` are kept the ring is not emptied any more: when it is full, further calls are
+    counted as dropped. In any case: calls = events + lost.
     """
 
     def __init__(self, session: Session, ops: Ops, options: Options, max_events: int) -> None:
@@ -72,6 +73,7 @@ class Trace:
         self._is_running = False
         self._traced: list[Function] = []
         self._sites: Sites | None = None
+        self._sites_at = 0.0
         self._table: Table | None = None
         self._ids: FunctionIds | None = None
         self._ids_of: object = None
@@ -111,10 +113,12 @@ class Trace:
         self._traced = self._functions()
         nobody_writes = self._restore()
         self._is_running = False
-        reading.stop()
-        reading.drain(final=nobody_writes)
-        reading.look_around()
         self._sites = Sites(*self.session.keys())
+        reading.stop()
+        try:
+            reading.drain(final=nobody_writes)
+        finally:
+            reading.look_around()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -255,7 +259,7 @@ class Trace:
             parts = reading.blocks.parts(sent)
             for part in parts:
                 sent[part.cpu] = sent.get(part.cpu, 0) + len(part.records)
-            order.add(self._decoded(parts, latest=True))
+            order.add(self._newly_decoded(parts))
             events = order.take() if why else order.take_before(now_ns, reading.awaited_cpus)
             lost = reading.lost
             if len(events) or lost != told:
@@ -308,14 +312,27 @@ class Trace:
     def _functions(self) -> list[Function]:
         return traced_functions(self.session, self.ops)
 
-    def _sites_now(self) -> Sites:
-        return self._sites or Sites(*self.session.keys())
+    def _sites_now(self, oldest_s: float = 0.0) -> Sites:
+        # Of many functions this takes milliseconds: a stream looks every so often.
+        now = time.monotonic()
+        if self._sites is None or (self._is_running and now - self._sites_at >= oldest_s):
+            self._sites, self._sites_at = Sites(*self.session.keys()), now
+        return self._sites
 
-    def _decoded(self, parts: Sequence[Part], *, latest: bool = False) -> Events:
+    def _decoded(self, parts: Sequence[Part]) -> Events:
         reading = self._begun
         capacity = reading.instance.geometry.capacity
-        events = decode(parts, self._sites_now(), reading.clock(latest=latest), capacity)
+        events = decode(parts, self._sites_now(), reading.clock(), capacity)
         return events.sorted_by_time() if reading.has_time else events
+
+    def _newly_decoded(self, parts: Sequence[Part]) -> Events:
+        # The same for parts that have come since a stream looked last.
+        reading = self._begun
+        clock, capacity = reading.clock(latest=True), reading.instance.geometry.capacity
+        events = decode(parts, self._sites_now(_SITES_S), clock, capacity)
+        if not events.ip.all():  # of a function that is traced since
+            events = decode(parts, self._sites_now(), clock, capacity)
+        return events
 
     def _table_of(self, events: Events, lost: Lost) -> Table:
         reading = self._begun
