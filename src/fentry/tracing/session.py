@@ -18,7 +18,6 @@ from fentry.tracing.stream import Stream, unfold_events, unfold_table
 from fentry.tracing.table import Event, Table, words_of
 from fentry.tracing.trace import MOST_EVENTS, Trace
 
-
 _MOST_WAITING = 1_000_000  # events of a stream that nobody has asked for yet
 
 
