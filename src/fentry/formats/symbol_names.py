@@ -70,11 +70,6 @@ class SymbolNames:
         names = [printable(name) for name in trace.symbol_names]
         return cls(trace.symbols["ip"], trace.symbols["size_bytes"], names, modules)
 
-    @property
-    def starts(self) -> Addresses:
-        """Where each symbol begins, by id."""
-        return self._starts
-
     def of_ips(self, ips: Addresses) -> Ids:
         """The id of the name of each function entry."""
         return self._ip_cache.of(ips)
