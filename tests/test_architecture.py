@@ -23,7 +23,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tracers", "probes", "livepatch", "python"),
     ("instance",),
     ("session",),
+    ("watching",),
     ("recording", "snapshot", "tracing"),
+    ("live",),
     ("tracefs",),
     ("cli",),
 )

@@ -7,6 +7,7 @@ import platform
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from types import TracebackType
@@ -35,15 +36,8 @@ from fentry.ring.layout import CLOCK_NAMES, CLOCK_TSC, MODE_DISCARD, RECORD24
 from fentry.ring.reader import Batch, Stats
 from fentry.session import Session
 from fentry.symbols.module import Module
+from fentry.watching import LONGEST_LOOK_S, Loading, Pace
 
-# The ring is moved to the file when a CPU's part is filled so far, or after this time: sections
-# of a file should be large.
-_DUE_FILL = 0.25
-_DUE_S = 0.04
-# How often its fill is looked at: the more often the faster it fills.
-_SHORTEST_LOOK_S = 0.0002
-_LONGEST_LOOK_S = 0.01
-_CALM_FILL = 0.06
 # Clock pairs, new threads, losses: soon after the start, so that also a short or cut trace has a
 # clock, then more and more rarely.
 _FIRST_CHORES_S = 0.02
@@ -139,17 +133,13 @@ class Recording:
         self._keys_written = 0
         self._next_chores = 0.0
         self._chores_s = _FIRST_CHORES_S
-        self._due = 0.0
-        self._look_s = _SHORTEST_LOOK_S
+        self._pace = Pace()
         self._next_modules = 0.0
-        self._modules_ns = time.monotonic_ns()
-        self._nr_modules = len(session.functions.modules)
         self._ops = ops
-        table = session.functions.table
-        self._traced = table.ip[ops.members & table.traceable]
+        self._loading = Loading(session, ops)
         self._names: Iterator[None] | None = self._write_names(session.functions.modules, 0)
-        self.summary.functions = len(self._traced)
-        self.summary.refused = int(ops.members.sum()) - len(self._traced)
+        self.summary.functions = len(self._loading.traced)
+        self.summary.refused = int(ops.members.sum()) - len(self._loading.traced)
 
     def __enter__(self) -> Recording:
         return self
@@ -160,14 +150,14 @@ class Recording:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        problems = [self._detach()]
+        problems = [leave(self.session, self.summary)]
         try:
             if not isinstance(error, TraceFileError):
-                problems.append(self._attempt(self._write_rest))
-            problems.append(self._attempt(self._count_unwritten))
+                problems.append(attempt(self._write_rest))
+            problems.append(attempt(self._count_unwritten))
             self._complete_summary()
         finally:
-            problems.append(self._attempt(self._writer.close))
+            problems.append(attempt(self._writer.close))
         first = next((problem for problem in problems if problem is not None), None)
         if error is None and first is not None:
             raise first
@@ -186,9 +176,8 @@ class Recording:
         self._chores()
         while True:
             now = time.monotonic()
-            if not self._overwrites and self._is_due(now):
+            if not self._overwrites and self._pace.is_due(self.session.fill, now):
                 self._move()
-                self._due = time.monotonic() + _DUE_S
             if now >= self._next_chores:
                 self._chores()
             if now >= self._next_modules:
@@ -200,20 +189,11 @@ class Recording:
                 return
             if self._name_some():
                 continue
-            pause_s = _LONGEST_LOOK_S if self._overwrites else self._look_s
+            pause_s = LONGEST_LOOK_S if self._overwrites else self._pace.look_s
             if until is not None:
                 pause_s = min(pause_s, max(0.0, until - now))
             waiting = [fd for fd in (*self.session.wakeups, wakeup) if fd >= 0]
             select.select(waiting, [], [], pause_s)
-
-    def _is_due(self, now: float) -> bool:
-        fill = self.session.fill
-        if fill > _DUE_FILL:
-            self._look_s = max(self._look_s / 2, _SHORTEST_LOOK_S)
-            return True
-        if fill < _CALM_FILL:
-            self._look_s = min(self._look_s * 1.5, _LONGEST_LOOK_S)
-        return fill > 0 and now >= self._due
 
     def _why_end(self, until: float | None, now: float, stopped: Callable[[], str]) -> str:
         if reason := stopped():
@@ -225,14 +205,13 @@ class Recording:
         return self.session.why_over()
 
     def _move(self) -> None:
-        try:
+        # It may be impossible to stop the target to see whether a record that is never completed
+        # may be skipped: it has ended, or another controller has it. The next look will tell.
+        with suppress(TargetGone, LockError, StopTimeout):
             for batch in self.session.consume():
                 self._write_batch(batch)
             self._tasks.moved()
-        except (TargetGone, LockError, StopTimeout):
-            # It could not be stopped to see whether a record that is never completed may be
-            # skipped: it has ended, or another controller has it. The next look will tell.
-            self._due = time.monotonic() + _DUE_S
+        self._pace.was_read()
 
     def _write_batch(self, batch: Batch) -> None:
         if self._is_full or not self._files.has_room(len(batch.records)):
@@ -281,31 +260,20 @@ class Recording:
 
     def _follow_modules(self) -> None:
         # What was loaded is traced from here on; the event says since when it may have run.
-        looked_ns, self._modules_ns = self._modules_ns, time.monotonic_ns()
         self._next_modules = time.monotonic() + _MODULES_S
-        try:
-            fresh = self.session.follow_modules()
-        except FentryError:
-            return  # it has ended, or another has it; else the next look tries again
-        if not fresh:
+        loaded = self._loading.look()
+        if loaded is None:
             return
-        functions = self.session.functions
-        table = functions.table
-        chosen = self._ops.members & table.traceable
-        numbers = {id(module): number for number, module in enumerate(functions.modules)}
-        own = np.isin(table.module, [numbers[id(module)] for module in fresh])
-        self._traced = np.union1d(self._traced, table.ip[chosen])
-        self.summary.functions += int((chosen & own).sum())
-        self.summary.refused += int((self._ops.members & own & ~table.traceable).sum())
+        self.summary.functions += loaded.functions
+        self.summary.refused += loaded.refused
         self._writer.write_event(
             "modules",
             time.monotonic_ns(),
-            loaded=[module.path for module in fresh],
-            not_before_ns=looked_ns,
-            functions=int((chosen & own).sum()),
+            loaded=[module.path for module in loaded.modules],
+            not_before_ns=loaded.not_before_ns,
+            functions=loaded.functions,
         )
-        first, self._nr_modules = self._nr_modules, self._nr_modules + len(fresh)
-        self._names = chain(self._names or (), self._write_names(fresh, first))
+        self._names = chain(self._names or (), self._write_names(loaded.modules, loaded.first))
 
     def _chores(self) -> None:
         self._next_chores = time.monotonic() + self._chores_s
@@ -363,7 +331,7 @@ class Recording:
         for traced in (True, False) if self._has_parents else (True,):
             for number, module in enumerate(modules, first):
                 ips = module.image.functions.rows["vaddr"] + np.uint64(module.bias % (1 << 64))
-                rows = np.flatnonzero(np.isin(ips, self._traced) == traced)
+                rows = np.flatnonzero(np.isin(ips, self._loading.traced) == traced)
                 for start in range(0, len(rows), _NAMES_AT_ONCE):
                     self._name(number, module, rows[start : start + _NAMES_AT_ONCE])
                     yield
@@ -382,26 +350,6 @@ class Recording:
         )
 
     # 3. The end
-
-    def _detach(self) -> FentryError | None:
-        try:
-            self.session.leave()
-        except TargetGone:
-            self.summary.why_ended = self.summary.why_ended or "the process ended"
-        except FentryError as error:
-            error.remedy = f"fentry detach -p {self.session.pid}: it is still traced"
-            return error
-        except OSError as error:  # whatever it is: what was recorded is written first
-            return FentryError(f"cannot detach from {self.session.pid}: {error.strerror}")
-        return None
-
-    @staticmethod
-    def _attempt(step: Callable[[], None]) -> FentryError | None:
-        try:
-            step()
-        except FentryError as error:
-            return error
-        return None
 
     def _write_rest(self) -> None:
         for batch in self.session.consume(final=not self.session.goes_on):
@@ -424,21 +372,12 @@ class Recording:
             self.summary.unwritten += len(batch.records)
 
     def _complete_summary(self) -> None:
-        summary, stats = self.summary, self.session.stats
-        summary.events = self._files.records_written
-        summary.files = self._files.nr_files
-        summary.removed_files = self._files.removed
-        summary.removed_events = self._files.removed_records
-        if stats is not None:
-            summary.dropped = int(stats.dropped_events.sum())
-            summary.overrun = int(stats.overrun.sum())
-            summary.incomplete = int(stats.incomplete.sum())
-        summary.stops_ns = list(self.session.target.stop_durations_ns)
-        summary.goes_on = self.session.goes_on
-        summary.parked_bytes = self.session.parked_bytes
-        summary.foreign = self.session.foreign
-        summary.unmatched = tuple(self.session.unmatched_names(self._ops))
-        summary.never_loaded = tuple(self.session.not_loaded(self._ops, ever=True))
+        summary, files = self.summary, self._files
+        summary.events = files.records_written
+        summary.files = files.nr_files
+        summary.removed_files = files.removed
+        summary.removed_events = files.removed_records
+        complete(summary, self.session, self._ops)
 
 
 def _losses_of(stats: Stats) -> NDArray[np.uint64]:
@@ -449,3 +388,41 @@ def _losses_of(stats: Stats) -> NDArray[np.uint64]:
 def _no_losses(nr_cpus: int) -> Stats:
     zeros = np.zeros(nr_cpus, np.uint64)
     return Stats(zeros, zeros, zeros, zeros)
+
+
+def leave(session: Session, summary: Summary) -> FentryError | None:
+    """Detach at the end of a recording; what went wrong, with the remedy."""
+    try:
+        session.leave()
+    except TargetGone:
+        summary.why_ended = summary.why_ended or "the process ended"
+    except FentryError as error:
+        error.remedy = f"fentry detach -p {session.pid}: it is still traced"
+        return error
+    except OSError as error:  # whatever it is: what was recorded is written first
+        return FentryError(f"cannot detach from {session.pid}: {error.strerror}")
+    return None
+
+
+def attempt(step: Callable[[], None]) -> FentryError | None:
+    """Do one step of an end whose other steps follow; what went wrong."""
+    try:
+        step()
+    except FentryError as error:
+        return error
+    return None
+
+
+def complete(summary: Summary, session: Session, ops: Ops) -> None:
+    """Note what a session that was left tells of its calls, its stops, and what was not found."""
+    stats = session.stats
+    if stats is not None:
+        summary.dropped = int(stats.dropped_events.sum())
+        summary.overrun = int(stats.overrun.sum())
+        summary.incomplete = int(stats.incomplete.sum())
+    summary.stops_ns = list(session.target.stop_durations_ns)
+    summary.goes_on = session.goes_on
+    summary.parked_bytes = session.parked_bytes
+    summary.foreign = session.foreign
+    summary.unmatched = tuple(session.unmatched_names(ops))
+    summary.never_loaded = tuple(session.not_loaded(ops, ever=True))
