@@ -16,6 +16,7 @@ EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
     "record": ("fentry.cli.record", "Trace functions of a process into a file."),
+    "live": ("fentry.cli.live", "Print calls of functions of a process as they happen."),
     "report": ("fentry.cli.report", "Show a recorded trace."),
     "export": ("fentry.cli.export", "Write a recorded trace for another tool."),
     "stat": ("fentry.cli.stat", "Count calls of functions of a process."),

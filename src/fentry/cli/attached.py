@@ -1,4 +1,5 @@
-"""What record and stat share: a session on a process or a command, and signals that end it."""
+"""What record, live and stat share: a session on a process or a command, signals that end it, and
+what is said at its beginning and end."""
 
 from __future__ import annotations
 
@@ -13,18 +14,24 @@ from types import TracebackType
 
 import click
 
+from fentry.cli.options import left_alone, unloaded, unnamed
 from fentry.dispatch.ops import Ops
 from fentry.errors import BadInput
+from fentry.process.proc import is_dead, list_tids
 from fentry.process.start import end, start
+from fentry.recording import Summary
+from fentry.ring.layout import CLOCK_TSC
 from fentry.session import Options, Session, adopt, attach
 
 
 class Interruption:
-    """Ctrl-C, SIGTERM and SIGHUP as a reason to end, and a descriptor that wakes a select()."""
+    """Ctrl-C, SIGTERM and SIGHUP as a reason to end, and a descriptor that wakes a select();
+    `count` is how many have come."""
 
     def __init__(self) -> None:
         self.reason = ""
         self.received: list[int] = []
+        self.count = 0
         self.reader, self.writer = socket.socketpair()
         self.reader.setblocking(False)
         self.writer.setblocking(False)
@@ -40,12 +47,17 @@ class Interruption:
     def on_signal(self, number: int, frame: object) -> None:
         """Note the signal; a second one changes nothing: restoring comes first."""
         self.received.append(number)
+        self.count += 1
         self.reason = self.reason or ("interrupted" if number == signal.SIGINT else "terminated")
+
+    def calm(self) -> None:
+        """Not readable until the next signal, of whatever number has a handler."""
+        with suppress(BlockingIOError):
+            self.reader.recv(4096)
 
     def take(self) -> list[int]:
         """The signals since the last time this was asked."""
-        with suppress(BlockingIOError):
-            self.reader.recv(4096)
+        self.calm()
         taken, self.received = self.received, []
         return taken
 
@@ -181,8 +193,47 @@ def announce_missing(session: Session, ops: Ops) -> None:
         )
 
 
+def announce_locks(session: Session) -> None:
+    """Say of a process that has per-CPU counters and no rseq what that costs."""
+    if session.ring.clock != CLOCK_TSC and not session.ring.has_strays:
+        click.echo(
+            f"process {session.pid} has no rseq: its per-CPU counters are incremented "
+            "with a lock prefix, which costs more",
+            err=True,
+        )
+
+
 def announce_attaching(pid: int | None, command: Sequence[str]) -> None:
     """Say on a terminal that the functions are being looked at: at first that takes seconds."""
     if sys.stderr and sys.stderr.isatty():
         whom = f"process {pid}" if pid is not None else command[0]
         click.echo(f"looking at the functions of {whom} ...", err=True)
+
+
+def totals(summary: Summary, children: str = "", files: str = "") -> str:
+    """What a recording came to, in one line: events, drops, time stopped; `children` and `files`
+    are what else there is to say."""
+    stops = summary.stops_ns
+    return (
+        f"{summary.events} events, {summary.dropped} dropped"
+        + (f", {summary.overrun} overwritten" if summary.overrun else "")
+        + (f", {summary.incomplete} incomplete" if summary.incomplete else "")
+        + (f", {summary.unwritten} not written" if summary.unwritten else "")
+        + files
+        + f"; {summary.functions} functions traced, {summary.refused} refused"
+        + f"; stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms"
+        + f", longest {max(stops, default=0) / 1e6:.1f} ms"
+        + (f"; {summary.why_ended}" if summary.why_ended else "")
+        + children
+        + unnamed(summary.unmatched)
+        + unloaded(summary.never_loaded)
+        + left_alone(summary.foreign)
+        + ("; its PERMANENT ops go on" if summary.goes_on else "")
+        + (f"; {summary.parked_bytes} bytes parked" if summary.parked_bytes else "")
+    )
+
+
+def next_target(session: Session) -> str:
+    """How the next command is told what this session was of: -p PID while that lives."""
+    pid = session.pid  # a command that has ended is still there, as our child
+    return "..." if all(is_dead(pid, tid) for tid in list_tids(pid)) else f"-p {pid}"

@@ -160,6 +160,16 @@ def thread_options(command: Callable[..., Any]) -> Callable[..., Any]:
 duration_option = click.option(
     "-d", "--duration", metavar="TIME", help="Stop after this time (10ms, 2s, 1m)."
 )
+buffer_option = click.option(
+    "-m", "--buffer", default="8M", show_default=True, help="Most ring bytes for each CPU."
+)
+clock_option = click.option(
+    "--clock", type=click.Choice(["tsc", "percpu-counter"]), default="tsc", show_default=True,
+    help="What records are dated by: time, or (cheaper) their order on each CPU only.",
+)  # fmt: skip
+no_parent_option = click.option(
+    "--no-parent", is_flag=True, help="Records of 16 bytes, without the caller."
+)
 max_stop_option = click.option(
     "--max-stop", default="1s", show_default=True, metavar="TIME",
     help="Refuse what would stop the process for longer (never to restore it).",

@@ -15,19 +15,23 @@ from fentry.cli.attached import (
     Interruption,
     announce,
     announce_attaching,
+    announce_locks,
     announce_missing,
     check_choice,
     interruptible,
+    totals,
 )
 from fentry.cli.options import (
     OURS_BEFORE_COMMAND,
+    buffer_option,
     children_line,
+    clock_option,
     command_argument,
     dispatch_option,
     duration_option,
     filter_option,
-    left_alone,
     max_stop_option,
+    no_parent_option,
     notrace_option,
     parse_bytes,
     parse_seconds,
@@ -35,8 +39,6 @@ from fentry.cli.options import (
     pid_option,
     thread_filter,
     thread_options,
-    unloaded,
-    unnamed,
 )
 from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.permanent import permanent
@@ -47,7 +49,7 @@ from fentry.formats.tracefile_layout import FILE_MAGIC
 from fentry.formats.tracefile_writer import refuse_recorded
 from fentry.recording import Recording, Summary
 from fentry.ring.clock import check_clock, sample
-from fentry.ring.layout import CLOCK_TSC, MODE_DISCARD, MODE_OVERWRITE
+from fentry.ring.layout import MODE_DISCARD, MODE_OVERWRITE
 from fentry.session import Options
 
 
@@ -58,18 +60,10 @@ from fentry.session import Options
 @thread_options
 @duration_option
 @click.option("-o", "--output", default="trace.fentry", show_default=True, help="Trace file.")
-@click.option(
-    "-m", "--buffer", default="8M", show_default=True, help="Most ring bytes for each CPU."
-)
+@buffer_option
 @click.option("--overwrite", is_flag=True, help="A full ring forgets its oldest records.")
-@click.option(
-    "--clock",
-    type=click.Choice(["tsc", "percpu-counter"]),
-    default="tsc",
-    show_default=True,
-    help="What records are dated by: time, or (cheaper) their order on each CPU only.",
-)
-@click.option("--no-parent", is_flag=True, help="Records of 16 bytes, without the caller.")
+@clock_option
+@no_parent_option
 @click.option("--compress", is_flag=True, help="Store records compressed.")
 @click.option("--max-size", metavar="SIZE", help="End when the file is as large (64M, 2G).")
 @click.option(
@@ -186,12 +180,7 @@ def _record(
     try:
         with recording:
             announce(attached, ops, "recording")
-            if session.ring.clock != CLOCK_TSC and not session.ring.has_strays:
-                click.echo(
-                    f"process {session.pid} has no rseq: its per-CPU counters are incremented "
-                    "with a lock prefix, which costs more",
-                    err=True,
-                )
+            announce_locks(session)
             attached.let_go()
             until = time.monotonic() + seconds if seconds is not None else None
             recording.run(until, interruption, interruption.fileno())
@@ -256,25 +245,8 @@ def _may_be_replaced(path: str) -> bool:
 
 def final_line(summary: Summary, path: str, children: str = "") -> str:
     """The one line a recording ends with: events, drops, time stopped, next command."""
-    stops = summary.stops_ns
-    return (
-        f"{summary.events} events, {summary.dropped} dropped"
-        + (f", {summary.overrun} overwritten" if summary.overrun else "")
-        + (f", {summary.incomplete} incomplete" if summary.incomplete else "")
-        + (f", {summary.unwritten} not written" if summary.unwritten else "")
-        + _files(summary, path)
-        + f"; {summary.functions} functions traced, {summary.refused} refused"
-        + f"; stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms"
-        + f", longest {max(stops, default=0) / 1e6:.1f} ms"
-        + (f"; {summary.why_ended}" if summary.why_ended else "")
-        + children
-        + unnamed(summary.unmatched)
-        + unloaded(summary.never_loaded)
-        + left_alone(summary.foreign)
-        + ("; its PERMANENT ops go on" if summary.goes_on else "")
-        + (f"; {summary.parked_bytes} bytes parked" if summary.parked_bytes else "")
-        + f"; next: fentry report -i {path}"
-    )
+    what = totals(summary, children, _files(summary, path))
+    return f"{what}; next: fentry report -i {path}"
 
 
 def _files(summary: Summary, path: str) -> str:

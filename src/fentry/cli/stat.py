@@ -20,6 +20,7 @@ from fentry.cli.attached import (
     announce_missing,
     check_choice,
     interruptible,
+    next_target,
 )
 from fentry.cli.options import (
     OURS_BEFORE_COMMAND,
@@ -43,7 +44,6 @@ from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.seen import LOOK_S
 from fentry.errors import FentryError
 from fentry.formats.table import FunctionCount, count_json, count_table
-from fentry.process.proc import is_dead, list_tids
 from fentry.session import Options, Session
 
 _LOOK_S = 0.1
@@ -160,12 +160,10 @@ def _counted(session: Session, ops: Ops, show_all: bool) -> tuple[list[FunctionC
 
 def _final_line(session: Session, total: int, traced: int, refused: int, why: str) -> str:
     stops = session.target.stop_durations_ns
-    pid = session.pid  # a command that has ended is still there, as our child
-    whom = "..." if all(is_dead(pid, tid) for tid in list_tids(pid)) else f"-p {pid}"
     return (
         f"{total} calls, 0 dropped; {traced} functions counted, {refused} refused; "
         f"stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms, "
         f"longest {max(stops, default=0) / 1e6:.1f} ms; {why}"
         f"{children_line(session.followed)}{left_alone(session.foreign)}"
-        f"; next: fentry record {whom} -F GLOB"
+        f"; next: fentry record {next_target(session)} -F GLOB"
     )

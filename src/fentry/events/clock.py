@@ -9,6 +9,7 @@ bits, as in the kernel's mult/shift, would be off by 0.6 ms after ten days in on
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ NS_PER_SECOND = 1_000_000_000
 LONG_SPAN_NS = NS_PER_SECOND
 """Pairs closer together than this give a worse slope than the kernel's own tsc frequency:
 each pair is uncertain by some 50 ns, which over a second is 0.05 ppm."""
+
+KEPT_PAIRS = 64
+"""Of a clock that runs: some seconds of them, and records are read within some hundredths."""
 
 _LOW = np.uint64(0xFFFF_FFFF)
 _32 = np.uint64(32)
@@ -103,6 +107,30 @@ class Clock:
         pair = np.maximum(np.searchsorted(self._ns, monotonic_ns, "right"), 1) - 1
         offsets = np.array([p.realtime_ns - p.monotonic_ns for p in self.pairs], np.int64)
         return np.asarray(monotonic_ns + offsets[pair], np.int64)
+
+
+class RunningClock:
+    """A clock whose pairs come while it is read: what it says of a tick does not change later, if
+    the tick lies before the newest pair.
+
+    Keeps the newest KEPT_PAIRS pairs; ticks before them are dated by the slope of the whole.
+    Raises ValueError when it is read before it has two pairs.
+    """
+
+    def __init__(self, pairs: Iterable[ClockPair]) -> None:
+        self._pairs = deque(pairs, maxlen=KEPT_PAIRS)
+        self._clock: Clock | None = None
+
+    def add(self, pair: ClockPair) -> None:
+        """Learn of one more moment, later than all before."""
+        self._pairs.append(pair)
+        self._clock = None
+
+    def monotonic_ns(self, ticks: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """As Clock.monotonic_ns."""
+        if self._clock is None:
+            self._clock = Clock(self._pairs)
+        return self._clock.monotonic_ns(ticks)
 
 
 def _slope(ns: int, ticks: int) -> _Slope:

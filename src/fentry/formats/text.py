@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,6 @@ from numpy.typing import NDArray
 from fentry.events.columns import Events
 from fentry.formats.id_cache import IdCache, Ids, Values
 from fentry.formats.lines import Chosen, Computed, Strings, compose
-from fentry.formats.symbol_names import SymbolNames
-from fentry.formats.task_names import TaskNames
 
 LINES_AT_ONCE = 16384
 """Some 1.3 MB of text: larger parts fall out of a CPU's cache and come out slower."""
@@ -40,6 +39,39 @@ _MAX_PREFIXES = 1 << 16
 _DENSE_SECONDS = 4096
 
 
+class FunctionNames(Protocol):
+    """Names by id, as SymbolNames has them; `version` is another whenever names were added or
+    dropped."""
+
+    names: list[bytes]
+    modules: list[bytes]
+    version: int
+
+    def of_ips(self, ips: Values) -> Ids:
+        """The id of the name of each function entry."""
+        ...
+
+    def of_returns(self, parent_ips: Values) -> Ids:
+        """The id of the name of the function that each return address leads back into."""
+        ...
+
+    def forget_unknown(self) -> bool:
+        """Whether names were dropped because there were too many."""
+        ...
+
+
+class ThreadComms(Protocol):
+    """Names of threads, as TaskNames has them."""
+
+    def keys(self, events: Events) -> Values:
+        """Equal for events of the same thread, CPU and name."""
+        ...
+
+    def unpack(self, key: int) -> tuple[bytes, int, int]:
+        """The comm, tid and cpu that a key stands for."""
+        ...
+
+
 def function_header(*, entries: int, written: int, nr_cpus: int, clock: str = "tsc") -> bytes:
     """The comment lines above the events.
 
@@ -61,8 +93,8 @@ class FunctionText:
 
     def __init__(
         self,
-        symbols: SymbolNames,
-        tasks: TaskNames,
+        symbols: FunctionNames,
+        tasks: ThreadComms,
         *,
         print_parent: bool = True,
         has_time: bool = True,
@@ -95,7 +127,9 @@ class JsonLines:
     lose bits.
     """
 
-    def __init__(self, symbols: SymbolNames, tasks: TaskNames, *, has_time: bool = True) -> None:
+    def __init__(
+        self, symbols: FunctionNames, tasks: ThreadComms, *, has_time: bool = True
+    ) -> None:
         self._symbols = symbols
         self._prefixes = _Prefixes(tasks, _json_prefix if has_time else _json_count_prefix)
         self._functions = _JsonTable(symbols, b'","function":', b', "module":')
@@ -133,7 +167,7 @@ def _quoted(name: bytes) -> bytes:
 class _Prefixes:
     # the part of a line that depends on thread and CPU only
 
-    def __init__(self, tasks: TaskNames, prefix: Callable[[bytes, int, int], bytes]) -> None:
+    def __init__(self, tasks: ThreadComms, prefix: Callable[[bytes, int, int], bytes]) -> None:
         self._tasks = tasks
         self._prefix = prefix
         self._texts: list[bytes] = []
@@ -158,7 +192,7 @@ class _Prefixes:
 class _Table:
     # every name of `symbols` in the form it has on a line; follows the names as they grow
 
-    def __init__(self, symbols: SymbolNames, form: Callable[[bytes], bytes]) -> None:
+    def __init__(self, symbols: FunctionNames, form: Callable[[bytes], bytes]) -> None:
         self._symbols = symbols
         self._form = form
         self._strings: Strings | None = None
@@ -175,7 +209,7 @@ class _Table:
 
 
 class _JsonTable(_Table):
-    def __init__(self, symbols: SymbolNames, before: bytes, module: bytes) -> None:
+    def __init__(self, symbols: FunctionNames, before: bytes, module: bytes) -> None:
         super().__init__(symbols, _quoted)
         self._before = before
         self._module = module.replace(b" ", b"")

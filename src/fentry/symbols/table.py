@@ -58,6 +58,21 @@ class SymbolTable:
         name = self.name_of(module, int(self._row[i]))
         return demangle(name), ip - int(self._ip[i]), module
 
+    def find(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Which function each address lies in, to ask named() for: int64[n], -1 for none."""
+        if not len(self._ip):
+            return np.full(len(addresses), -1, np.int64)
+        place = np.searchsorted(self._ip, addresses, side="right") - 1
+        near = np.maximum(place, 0)
+        size = np.maximum(self._size[near], np.uint64(1))
+        inside = (place >= 0) & (addresses - self._ip[near] < size)
+        return np.where(inside, near, -1).astype(np.int64)
+
+    def named(self, place: int) -> tuple[str, Module]:
+        """The name, mangled, and the module of a function that find() has found."""
+        module = self.modules[int(self._module[place])]
+        return self.name_of(module, int(self._row[place])), module
+
     def names_at(self, ips: NDArray[np.uint64]) -> list[str]:
         """The names of the functions that begin at `ips`, as resolve() gives them."""
         places = np.searchsorted(self._ip, ips)
