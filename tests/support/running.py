@@ -1,4 +1,4 @@
-"""A word of the command line while it runs: its output through a pipe or a terminal, its signals."""
+"""A word of the command line while it runs: output through a pipe or a terminal, and signals."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Outlet:
         self.problem: OSError | None = None
         self._fd = fd
         self._signals = signals
-        self._signals_before: int | None = None
+        self._is_given_up = False
         self._changed = threading.Condition()
         self._waiting: deque[tuple[bytes, bool]] = deque()
         self._bytes = 0
@@ -55,6 +55,10 @@ class Outlet:
     def has_room(self) -> bool:
         """Whether it takes a text now."""
         return self._bytes < _ROOM_BYTES and self.problem is None
+
+    def is_idle(self) -> bool:
+        """Whether all that it took is written."""
+        return self._bytes == 0 and self.problem is None
 
     def put(self, text: bytes | memoryview, *, events: int = 0) -> None:
         """Take a text of whole lines; each of them is an event, or with `events` 0 none."""
@@ -75,10 +79,10 @@ class Outlet:
             return self._events
 
     def _await(self, holds: Callable[[], bool]) -> bool:
-        if self._signals_before is None:
-            self._signals_before = self._signals()
+        before = self._signals()
         while not holds():
-            if self.is_gone() or self._signals() > self._signals_before:
+            self._is_given_up = self._is_given_up or self._signals() > before
+            if self.is_gone() or self._is_given_up:
                 return False
             with self._changed:
                 if not holds():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import shutil
 import sys
 import time
-from collections import Counter
+from typing import NamedTuple
 
 import click
-import numpy as np
 
 from fentry.cli.attached import (
     Attached,
@@ -22,6 +22,7 @@ from fentry.cli.attached import (
     interruptible,
     next_target,
 )
+from fentry.cli.counting import FunctionLabels, chosen_counts, count_rows
 from fentry.cli.options import (
     OURS_BEFORE_COMMAND,
     children_line,
@@ -40,13 +41,17 @@ from fentry.cli.options import (
     unloaded,
     unnamed,
 )
+from fentry.cli.outlet import Outlet, stdout_fd
+from fentry.cli.terminal import is_terminal
+from fentry.cli.views import Intervals, Top, View
 from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.seen import LOOK_S
-from fentry.errors import FentryError
-from fentry.formats.table import FunctionCount, count_json, count_table
+from fentry.errors import BadInput, FentryError
+from fentry.formats.table import count_json, count_table
 from fentry.session import Options, Session
 
 _LOOK_S = 0.1
+_INTERVAL = "1s"
 
 
 @click.command(context_settings=OURS_BEFORE_COMMAND)
@@ -55,7 +60,9 @@ _LOOK_S = 0.1
 @notrace_option
 @thread_options
 @duration_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@click.option("--interval", metavar="TIME", help="Print the calls of each interval (500ms, 1s).")
+@click.option("--top", is_flag=True, help="A screen of the functions called most; q ends it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array; one line an interval.")
 @click.option("--all", "show_all", is_flag=True, help="Functions that were not called, too.")
 @max_stop_option
 @dispatch_option
@@ -69,6 +76,8 @@ def stat(
     thread_names: tuple[str, ...],
     follow: bool,
     duration: str | None,
+    interval: str | None,
+    top: bool,
     as_json: bool,
     show_all: bool,
     max_stop: str,
@@ -80,6 +89,10 @@ def stat(
     Ends with Ctrl-C, after -d TIME, or with the process, and then prints the counts.
     """
     check_choice(pid, command, "stat")
+    if top and (as_json or show_all):
+        raise BadInput("--top is a screen: no --json and no --all", remedy="--interval 1s --json")
+    interval_s = parse_seconds(interval or _INTERVAL) if interval or top else 0.0
+    shown = _Shown(interval_s, top and is_terminal(), as_json, show_all)
     options = Options(max_stop_s=parse_seconds(max_stop), dispatch=dispatch, follow_forks=follow)
     threads = thread_filter(pid, tids, not_tids, thread_names, follow)
     ops = Ops(Callback.COUNT, patterns(wanted), patterns(unwanted), threads=threads)
@@ -87,42 +100,83 @@ def stat(
     announce_attaching(pid, command)
     with interruptible() as interruption:
         with Attached(pid, command, options) as attached:
-            session = attached.session
-            session.register(ops)
-            announce_missing(session, ops)
+            attached.session.register(ops)
+            announce_missing(attached.session, ops)
             announce(attached, ops, "counting")
-            attached.let_go()
-            until = time.monotonic() + seconds if seconds is not None else None
-            why = _wait(session, LOOK_S if threads or follow else _LOOK_S, until, interruption)
-            why += unnamed(tuple(session.unmatched_names(ops)))
-            why += unloaded(tuple(session.not_loaded(ops, ever=True)))
-            problem = _detach(session)
-        rows, total = _counted(session, ops, show_all)
-        if as_json:
-            click.echo(count_json(rows))
-        else:
-            width = shutil.get_terminal_size((100, 25)).columns
-            click.echo(count_table(rows, width=width), nl=False)
-        chosen = ops.members
-        traced = int((chosen & session.functions.table.traceable).sum())
-        click.echo(_final_line(session, total, traced, int(chosen.sum()) - traced, why), err=True)
-        if problem is not None:
-            click.echo(f"fentry: {problem}", err=True)
+            outlet = Outlet(stdout_fd(), lambda: interruption.count) if interval_s else None
+            why, problem = _count(attached, ops, seconds, interruption, outlet, shown)
+        if outlet is None or not outlet.is_gone():
+            click.echo(_final_line(attached.session, ops, why), err=True)
+            if problem is not None:
+                click.echo(f"fentry: {problem}", err=True)
         code = attached.exit_code(interruption)
+    if outlet is not None and outlet.problem is not None:
+        raise outlet.problem  # of a reader that is gone: what ends every command quietly
     sys.exit(problem.exit_code if problem is not None else code)
 
 
-def _wait(session: Session, look_s: float, until: float | None, interruption: Interruption) -> str:
+class _Shown(NamedTuple):
+    # What is shown: each interval if it is not 0, on a screen if `top`.
+    interval_s: float
+    top: bool
+    as_json: bool
+    show_all: bool
+
+
+def _count(
+    attached: Attached,
+    ops: Ops,
+    seconds: float | None,
+    interruption: Interruption,
+    outlet: Outlet | None,
+    shown: _Shown,
+) -> tuple[str, FentryError | None]:
+    # Why the counting ended, and what went wrong when the target was restored.
+    session = attached.session
+    attached.let_go()
+    until = time.monotonic() + seconds if seconds is not None else math.inf
+    look_s = LOOK_S if ops.threads or session.followed is not None else _LOOK_S
+    with _view(session, ops, outlet, shown) as view:
+        why = _wait(session, look_s, until, interruption, view)
+        why += unnamed(tuple(session.unmatched_names(ops)))
+        why += unloaded(tuple(session.not_loaded(ops, ever=True)))
+        problem = _detach(session)
+    if shown.interval_s and not shown.top:
+        view.finish()
+    else:
+        _print_counts(session, ops, shown)
+    return why, problem
+
+
+def _view(session: Session, ops: Ops, outlet: Outlet | None, shown: _Shown) -> View:
+    if outlet is None:
+        return View()
+    if shown.top:
+        return Top(session, ops, outlet, stdout_fd(), shown.interval_s)
+    return Intervals(
+        session, ops, outlet, shown.interval_s, as_json=shown.as_json, show_all=shown.show_all
+    )
+
+
+def _wait(
+    session: Session,
+    look_s: float,
+    until: float,
+    interruption: Interruption,
+    view: View,
+) -> str:
     # Why the counting ended.
     while not interruption():
-        left = look_s if until is None else until - time.monotonic()
-        if left <= 0:
+        now = time.monotonic()
+        if now >= until:
             return "time is up"
-        waiting = [*session.wakeups, interruption.fileno()]
-        select.select(waiting, [], [], min(left, look_s))
+        pause_s = min(look_s, until - now, max(view.due_s - now, 0.0))
+        waiting = [*session.wakeups, *view.fds, interruption.fileno()]
+        if interruption.fileno() in select.select(waiting, [], [], pause_s)[0]:
+            interruption.calm()
         session.follow_threads()
         session.follow_forks()
-        if why := session.why_over():
+        if why := session.why_over() or view.look(time.monotonic()):
             return why
         with contextlib.suppress(FentryError):
             session.follow_modules()  # or the next look tries again, or tells why it is over
@@ -138,31 +192,25 @@ def _detach(session: Session) -> FentryError | None:
     return None
 
 
-def _counted(session: Session, ops: Ops, show_all: bool) -> tuple[list[FunctionCount], int]:
-    ips, calls = session.counts(ops)
-    chosen = np.isin(ips, session.functions.table.ip[ops.members])
-    total = int(calls[chosen].sum())
-    shown = chosen if show_all else chosen & (calls > 0)
-    rows = []
-    found = [session.functions.symbols.resolve(ip) for ip in ips[shown].tolist()]
-    often = Counter((name, id(module)) for name, _, module in found)
-    for ip, count, (name, _, module) in zip(
-        ips[shown].tolist(), calls[shown].tolist(), found, strict=True
-    ):
-        if module is not None and often[name, id(module)] > 1:  # static functions of two files
-            name += f" ({module.name}+0x{ip - module.base:x})"
-        rows.append(
-            FunctionCount(count, count / max(total, 1), name, module.name if module else "")
-        )
-    rows.sort(key=lambda row: (-row.calls, row.function, row.module))
-    return rows, total
+def _print_counts(session: Session, ops: Ops, shown: _Shown) -> None:
+    ips, calls = chosen_counts(session, ops)
+    if not shown.show_all:
+        ips, calls = ips[calls > 0], calls[calls > 0]
+    rows = count_rows(FunctionLabels(session), ips.tolist(), calls.tolist())
+    if shown.as_json:
+        click.echo(count_json(rows))
+    else:
+        width = shutil.get_terminal_size((100, 25)).columns
+        click.echo(count_table(rows, width=width), nl=False)
 
 
-def _final_line(session: Session, total: int, traced: int, refused: int, why: str) -> str:
+def _final_line(session: Session, ops: Ops, why: str) -> str:
     stops = session.target.stop_durations_ns
+    total = int(chosen_counts(session, ops)[1].sum())
+    traced = int((ops.members & session.functions.table.traceable).sum())
     return (
-        f"{total} calls, 0 dropped; {traced} functions counted, {refused} refused; "
-        f"stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms, "
+        f"{total} calls, 0 dropped; {traced} functions counted, {int(ops.members.sum()) - traced} "
+        f"refused; stopped {len(stops)} times, {sum(stops) / 1e6:.1f} ms, "
         f"longest {max(stops, default=0) / 1e6:.1f} ms; {why}"
         f"{children_line(session.followed)}{left_alone(session.foreign)}"
         f"; next: fentry record {next_target(session)} -F GLOB"

@@ -66,12 +66,16 @@ class FunctionCounts:
         return sorted(rows, key=lambda row: (-row.calls, row.function, row.module))
 
 
-def count_table(rows: Sequence[FunctionCount], *, width: int) -> str:
-    """The rows as text of at most `width` columns, as `function_table` makes it."""
+def count_table(rows: Sequence[FunctionCount], *, width: int, seconds: float | None = None) -> str:
+    """The rows as text of at most `width` columns, as `function_table` makes it; for calls within
+    `seconds` with one column more, calls per second."""
     numbers = [
         Column("CALLS", 12, [str(row.calls) for row in rows]),
         Column("SHARE", 7, [f"{row.share:.2%}" for row in rows]),
     ]
+    if seconds is not None:
+        rates = [f"{row.calls / seconds:.0f}" for row in rows]
+        numbers.insert(1, Column("CALLS/S", 10, rates))
     functions = [(row.function, row.module) for row in rows]
     return function_table(numbers, functions, width=width)
 
@@ -95,8 +99,8 @@ def function_table(
     lines = [gap.join([*heads, f"{'FUNCTION':<{name_width}}", "MODULE"])]
     for place, ((function, _), file) in enumerate(zip(functions, files, strict=True)):
         cells = [f"{column.cells[place]:>{column.width}}" for column in numbers]
-        name = f"{_clipped(function, name_width):<{name_width}}"
-        lines.append(gap.join([*cells, name, _clipped(file, file_width)]))
+        name = f"{clipped(function, name_width):<{name_width}}"
+        lines.append(gap.join([*cells, name, clipped(file, file_width)]))
     return "\n".join(lines) + "\n"
 
 
@@ -105,7 +109,19 @@ def count_json(rows: Sequence[FunctionCount]) -> str:
     return json.dumps([row._asdict() for row in rows], indent=1, ensure_ascii=False) + "\n"
 
 
-def _clipped(text: str, width: int) -> str:
+def rate_json(rows: Sequence[FunctionCount], seconds: float) -> str:
+    """The calls of an interval as one line of JSON: seconds, calls, and of each function what
+    count_json has and per_second."""
+    functions = [row._asdict() | {"per_second": round(row.calls / seconds, 3)} for row in rows]
+    interval = {
+        "seconds": round(seconds, 6), "calls": sum(row.calls for row in rows),
+        "functions": functions,
+    }  # fmt: skip
+    return json.dumps(interval, ensure_ascii=False) + "\n"
+
+
+def clipped(text: str, width: int) -> str:
+    """`text` in at most `width` characters, without its middle where it is longer."""
     if len(text) <= width:
         return text
     front = (width - 1) // 2

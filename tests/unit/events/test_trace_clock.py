@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fentry.events.clock import Clock, ClockPair
+from fentry.events.clock import Clock, ClockPair, RunningClock
 
 DAY_NS = 86_400_000_000_000
 
@@ -84,3 +84,27 @@ def test_conversion_is_monotonic_and_within_one_nanosecond(
 def test_realtime_follows_the_newest_pair() -> None:
     clock = Clock([ClockPair(0, 0, 1000), ClockPair(100, 100, 5000)])
     assert clock.realtime_ns(np.array([0, 99, 100, 150])).tolist() == [1000, 1099, 5000, 5050]
+
+
+def test_what_a_running_clock_said_stays_true() -> None:
+    clock = RunningClock([ClockPair(0, 0, 0)])
+    clock.add(ClockPair(1000, 500, 500))
+    ticks = np.array([0, 10, 999, 1000], np.uint64)
+    said = clock.monotonic_ns(ticks).tolist()
+    assert said == [0, 5, 499, 500]
+    clock.add(ClockPair(2000, 1500, 1500))  # twice as fast from here on
+    assert clock.monotonic_ns(ticks).tolist() == said
+    assert clock.monotonic_ns(np.array([1500, 2000], np.uint64)).tolist() == [1000, 1500]
+
+
+def test_a_running_clock_keeps_the_newest_pairs_and_goes_on_before_them() -> None:
+    clock = RunningClock([ClockPair(0, 0, 0)])
+    for n in range(1, 1000):
+        clock.add(ClockPair(2000 * n, 1000 * n, 1000 * n))
+    ticks = np.array([21, 2000 * 998 + 2], np.uint64)
+    assert clock.monotonic_ns(ticks).tolist() == [10, 998_001]
+
+
+def test_a_running_clock_with_one_pair_cannot_be_read() -> None:
+    with pytest.raises(ValueError, match="two pairs"):
+        RunningClock([ClockPair(0, 0, 0)]).monotonic_ns(np.array([1], np.uint64))

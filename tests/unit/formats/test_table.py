@@ -8,7 +8,13 @@ import numpy as np
 
 from fentry.events.columns import Events
 from fentry.formats.symbol_names import SymbolNames
-from fentry.formats.table import FunctionCount, FunctionCounts, count_json, count_table
+from fentry.formats.table import (
+    FunctionCount,
+    FunctionCounts,
+    count_json,
+    count_table,
+    rate_json,
+)
 
 ROWS = [
     FunctionCount(3, 0.75, "leaf", "/usr/bin/demo"),
@@ -63,3 +69,26 @@ def test_counts_as_json_have_whole_paths() -> None:
         {"calls": 3, "share": 0.75, "function": "leaf", "module": "/usr/bin/demo"},
         {"calls": 1, "share": 0.25, "function": "0x00000042", "module": ""},
     ]
+
+
+def test_calls_of_an_interval_have_a_rate() -> None:
+    assert count_table(ROWS, width=80, seconds=0.5) == (
+        "       CALLS     CALLS/S    SHARE  FUNCTION    MODULE\n"
+        "           3           6   75.00%  leaf        demo\n"
+        "           1           2   25.00%  0x00000042  -\n"
+    )
+    row = FunctionCount(1, 1.0, "a" * 100, "/lib/" + "m" * 60)
+    assert max(map(len, count_table([row], width=70, seconds=1.0).splitlines())) <= 70
+
+
+def test_an_interval_is_one_line_of_json() -> None:
+    text = rate_json(ROWS[:1], 0.75)
+    assert text.endswith("}\n") and text.count("\n") == 1
+    assert json.loads(text) == {
+        "seconds": 0.75,
+        "calls": 3,
+        "functions": [
+            {"calls": 3, "share": 0.75, "function": "leaf", "module": "/usr/bin/demo",
+             "per_second": 4.0},
+        ],
+    }  # fmt: skip
