@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.live.test_hard_threads import untrue_text
@@ -96,7 +96,7 @@ def test_without_a_terminal_the_screen_is_intervals(account: Account, target: Ta
     assert "\x1b" not in done.out + done.err
 
 
-@pytest.mark.parametrize("end", ["q", "Ctrl-C", "SIGTERM", "target"])
+@pytest.mark.parametrize("end", ["q", "Ctrl-C", "target"])
 def test_the_screen_is_given_back_however_it_ends(
     account: Account, target: Target, end: str
 ) -> None:
@@ -113,8 +113,6 @@ def test_the_screen_is_given_back_however_it_ends(
         assert isinstance(local, int) and not local & (termios.ECHO | termios.ICANON)
         if end == "target":
             assert target.stop().is_well
-        elif end == "SIGTERM":
-            command.kill(signal.SIGTERM)
         else:
             command.press({"q": "xq", "Ctrl-C": "\x03"}[end])
         text = command.rest()
@@ -123,40 +121,32 @@ def test_the_screen_is_given_back_however_it_ends(
     assert text.count(ENTER) == text.count(LEAVE) == 1
     counts, _, last = text.partition(LEAVE)[2].decode().strip().rpartition("\r\n")
     assert " SHARE  FUNCTION" in counts and " f_plain " in counts
-    why = {"q": "quit", "Ctrl-C": "interrupted", "SIGTERM": "terminated", "target": "the process"}
+    why = {"q": "quit", "Ctrl-C": "interrupted", "target": "the process ended"}
     assert f"; {why[end]}" in last
     if end != "target":
         assert is_restored(target, before)
         assert target.stop().is_well
 
 
-def test_the_screen_follows_the_size_of_its_terminal(account: Account, target: Target) -> None:
+def test_the_screen_follows_the_size_of_its_terminal_and_keys(
+    account: Account, target: Target
+) -> None:
     with running(account, *TOP, target.pid, size=(30, 120)) as command:
-        assert len(await_frames(command, 2)[-1]) == 30
-        for rows, columns in ((8, 40), (2, 10), (1, 1), (50, 200)):
-            command.resize(rows, columns)
-            command.await_text(
-                lambda text, rows=rows, columns=columns: (
-                    [len(frame) for frame in frames(text)[-2:-1]] == [rows]
-                    and max(map(len, frames(text)[-2])) <= columns
-                ),
-                "the new size",
-            )
-        command.press("q")
-        command.rest()
-        assert command.wait() == 0
-    assert target.stop().is_well
 
+        def await_last(holds: Callable[[list[str]], bool], what: str) -> None:
+            command.await_text(lambda text: any(map(holds, frames(text)[-2:-1])), what)
 
-def test_keys_choose_the_order(account: Account, target: Target) -> None:
-    with running(account, *TOP, target.pid, size=(24, 100)) as command:
+        await_last(lambda frame: len(frame) == 30, "a frame")
         for key, by in (("t", "TOTAL"), ("\x1b[A\x1bOPr", "CALLS/S")):
             command.press(key)
-            command.await_text(
-                lambda text, by=by: any(
-                    frame[-1].endswith(f"now by {by}") for frame in frames(text)[-2:-1]
+            await_last(lambda frame, by=by: frame[-1].endswith(f"now by {by}"), by)
+        for rows, columns in ((8, 40), (2, 10), (1, 1), (50, 200)):
+            command.resize(rows, columns)
+            await_last(
+                lambda frame, rows=rows, columns=columns: (
+                    len(frame) == rows and max(map(len, frame)) <= columns
                 ),
-                by,
+                "the new size",
             )
         command.press("q")
         command.rest()
@@ -181,9 +171,3 @@ def test_the_terminal_is_given_back_while_it_is_stopped(account: Account, target
         assert command.wait() == 0
         assert command.modes() == modes
     assert target.stop().is_well
-
-
-def test_a_screen_has_no_json(account: Account, target: Target) -> None:
-    done = fentry(account, *TOP, target.pid, "--json")
-    assert done.code == 2
-    assert "--top is a screen" in done.err

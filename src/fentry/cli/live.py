@@ -106,9 +106,9 @@ def live(
     announce_attaching(pid, command)
     with interruptible() as interruption:
         with Attached(pid, command, options) as attached:
-            outlet = Outlet(fd, lambda: interruption.count)
             attached.session.register(ops)
             announce_missing(attached.session, ops)
+            outlet = Outlet(fd, lambda: interruption.count)
             printing = Live(attached.session, ops, outlet, as_json=as_json, clock=pairs)
             problem = _print(attached, printing, ops, seconds, outlet, interruption)
         if not outlet.is_gone():

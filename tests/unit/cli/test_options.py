@@ -9,6 +9,7 @@ import pytest
 
 from fentry.cli.options import parse_bytes, parse_seconds, patterns
 from fentry.cli.record import final_line
+from fentry.cli.stat import stat
 from fentry.errors import BadInput
 from fentry.recording import Summary
 
@@ -72,3 +73,9 @@ def test_the_package_runs_as_the_command() -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("Usage: fentry list ")
+
+
+@pytest.mark.parametrize("other", ["--json", "--all"])
+def test_a_screen_has_no_json_and_not_all(other: str) -> None:
+    with pytest.raises(BadInput, match="--top is a screen"):
+        stat.main(["--top", other, "-p", "1"], standalone_mode=False)
