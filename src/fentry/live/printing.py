@@ -195,10 +195,18 @@ class Live:
         parts: list[tuple[int, NDArray[np.void]]] = []
         # It may be impossible to stop the target to see whether a record that is never completed
         # may be skipped: it has ended, or another controller has it. The next look will tell.
-        with suppress(TargetGone, LockError, StopTimeout):
-            for batch in self.session.consume(final=final):
-                parts.append((batch.cpu, batch.records.copy()))
-        self._pace.was_read()
+        try:
+            with suppress(TargetGone, LockError, StopTimeout):
+                for batch in self.session.consume(final=final):
+                    parts.append((batch.cpu, batch.records.copy()))
+        finally:  # a damaged ring is no reason not to print what was read of it
+            self._pace.was_read()
+            self._take(parts, dropped, before_ns)
+
+    def _take(
+        self, parts: list[tuple[int, NDArray[np.void]]], dropped: NDArray[np.int64], before_ns: int
+    ) -> None:
+        # `dropped`, by CPU, and the time are of the moment before the first of these was read.
         if self._has_time:
             self._clock.add(ClockPair(*sample()))  # later than all that was read
         newest_ns: dict[int, int] = {}
