@@ -36,7 +36,7 @@ from fentry.ring.layout import CLOCK_NAMES, CLOCK_TSC, MODE_DISCARD, RECORD24
 from fentry.ring.reader import Batch, Stats
 from fentry.session import Session
 from fentry.symbols.module import Module
-from fentry.watching import LONGEST_LOOK_S, Loading, Pace
+from fentry.watching import LONGEST_LOOK_S, Loading, Pace, processes_of
 
 # Clock pairs, new threads, losses: soon after the start, so that also a short or cut trace has a
 # clock, then more and more rarely.
@@ -297,11 +297,7 @@ class Recording:
             self._keys_written = len(keys)
 
     def _write_tasks(self) -> None:
-        session = self.session
-        pids = [session.pid]
-        if session.followed is not None:
-            pids = [*(pids if session.has_process() else []), *session.followed.living]
-        if fresh := self._tasks.look_at_all(pids):
+        if fresh := self._tasks.look_at_all(processes_of(self.session)):
             self._writer.write_tasks(fresh)
 
     def _name_unseen(self) -> None:

@@ -1,19 +1,18 @@
-"""What goes on in a target while its calls are read: the ring fills, threads get names, libraries
-are loaded.  Shared by what is written into a file (recording.py) and what is printed (live/)."""
+"""What goes on in a target while its calls are read: the ring fills, libraries are loaded.
+
+Shared by what is written into a file (recording.py) and what is printed (live/).
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fentry.dispatch.ops import Ops
-from fentry.errors import FentryError, TargetGone
-from fentry.formats.tracefile_payloads import Task
-from fentry.process.proc import list_tids, read_status, thread_name
+from fentry.errors import FentryError
 from fentry.session import Session
 from fentry.symbols.module import Module
 
@@ -49,54 +48,11 @@ class Pace:
         self._due = time.monotonic() + _DUE_S
 
 
-class ThreadNames:
-    """The names (comm) of the threads of a session and its children, as they come and change.
-
-    Tids are as records carry them: in the pid namespace of the target.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._seen: dict[int, str] = {}  # the last name of each thread
-        self._named: set[int] = set()
-        self._comm = b""
-
-    def fresh(self) -> list[Task]:
-        """Threads that are named or renamed since the last look, of all processes that live."""
-        session = self._session
-        if session.followed is None:
-            return self.fresh_of(session.pid)
-        pids = [*([session.pid] if session.has_process() else []), *session.followed.living]
-        return [task for pid in pids for task in self.fresh_of(pid)]
-
-    def fresh_of(self, pid: int) -> list[Task]:
-        """The same of one process."""
-        now = time.monotonic_ns()
-        fresh = []
-        for tid in list_tids(pid):
-            name = thread_name(pid, tid)
-            if name and self._seen.get(tid) != name:
-                self._seen[tid] = name
-                fresh.append(Task(_own_tid(pid, tid), name.encode(), now))
-        if fresh:
-            self._comm = self._comm or fresh[0].comm
-            self._named.update(task.tid for task in fresh)
-        return fresh
-
-    def of_unseen(self, tids: Iterable[int]) -> list[Task]:
-        """Names of children that were gone before anybody looked: a fork keeps the name."""
-        unseen = set(tids) - self._named - {0}
-        if not unseen or not self._comm:
-            return []
-        now = time.monotonic_ns()
-        return [Task(tid, self._comm, now) for tid in sorted(unseen)]
-
-
-def _own_tid(pid: int, tid: int) -> int:
-    try:
-        return read_status(pid, tid).ns_pid
-    except TargetGone:
-        return tid
+def processes_of(session: Session) -> list[int]:
+    """The pids of a session that live: its own, and of children that are followed."""
+    if session.followed is None:
+        return [session.pid]
+    return [*([session.pid] if session.has_process() else []), *session.followed.living]
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def test_rotated_files_have_every_call_together(
     assert (sum(part[0] for part in each), sum(part[1] for part in each)) == (events, dropped)
     assert shown(account, "-i", folder / "t", "--rotated") == (events, dropped)
     text = fentry(account, "report", "-i", folder / "t", "--rotated", "--head", "1")
-    assert re.search(r"program-\d+ .*: f_counted( <-work)?$", text.out, re.MULTILINE), text.out
+    assert re.search(r": f_counted( <-work)?$", text.out, re.MULTILINE), text.out
 
 
 def test_the_oldest_files_are_removed_and_what_was_in_them_is_told(

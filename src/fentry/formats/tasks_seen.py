@@ -55,13 +55,17 @@ class TasksSeen:
         self._moves += 1
 
     def unseen(self) -> list[Task]:
-        """Threads with records in the present file that nobody has looked at: a fork keeps the
+        """Threads with records in the present file that nobody has looked at."""
+        return [] if self._tids is None else self.of_children(np.flatnonzero(self._tids).tolist())
+
+    def of_children(self, tids: Iterable[int]) -> list[Task]:
+        """Those of some threads that nobody has looked at, as forked children: a fork keeps the
         name."""
-        if self._tids is None or not self._comm:
+        unseen = set(tids) - self._named - {0}
+        if not unseen or not self._comm:
             return []
         now = time.monotonic_ns()
-        tids = set(np.flatnonzero(self._tids).tolist()) - self._named - {0}
-        return [Task(tid, self._comm, now) for tid in sorted(tids)]
+        return [Task(tid, self._comm, now) for tid in sorted(unseen)]
 
     def again(self) -> list[Task]:
         """What a next file begins with: threads that live or may still have records in the ring."""

@@ -23,6 +23,7 @@ from fentry.errors import LockError, StopTimeout, TargetGone
 from fentry.events.clock import ClockPair, RunningClock
 from fentry.events.columns import Events
 from fentry.events.stream import Lost, Stream, TimedStream, UntimedStream
+from fentry.formats.tasks_seen import TasksSeen
 from fentry.formats.text import LINES_AT_ONCE, FunctionText, JsonLines
 from fentry.formats.tracefile_payloads import Task
 from fentry.live.names import LiveNames, LiveSites, LiveTasks
@@ -30,7 +31,7 @@ from fentry.recording import Summary, attempt, complete, leave
 from fentry.ring.clock import sample
 from fentry.ring.layout import CLOCK_TSC, TID_MASK
 from fentry.session import Session
-from fentry.watching import LONGEST_LOOK_S, Loading, Pace, ThreadNames
+from fentry.watching import LONGEST_LOOK_S, Loading, Pace, processes_of
 
 # How old an event is when it is printed, so that those read after it can take their places: what
 # it takes to read all CPUs, and (without rseq) to go on between reading the clock and recording.
@@ -96,7 +97,7 @@ class Live:
         self._sites = LiveSites(session.keys)
         self._names = LiveNames(lambda: session.functions.symbols)
         self._tasks = LiveTasks()
-        self._threads = ThreadNames(session)
+        self._threads = TasksSeen(by_records=False)
         self._loading = Loading(session, ops)
         form = JsonLines if as_json else FunctionText
         self._lines = form(self._names, self._tasks, has_time=self._has_time)
@@ -158,7 +159,7 @@ class Live:
         # Threads and children that come and go, libraries that are loaded, names.
         if now >= self._next_names:
             self._next_names = now + _NAMES_S
-            self._name(self._threads.fresh())
+            self._name(self._threads.look_at_all(processes_of(self.session)))
         if now >= self._next_modules:
             self._next_modules = now + _MODULES_S
             self._follow_modules()
@@ -178,7 +179,7 @@ class Live:
         self.session.follow_forks()
         for news in self.session.followed.take_news():
             if news.kind == FORK:
-                self._name(self._threads.fresh_of(news.pid))
+                self._name(self._threads.look(news.pid))
 
     def _why_end(self, until: float | None, now: float, stopped: Callable[[], str]) -> str:
         if reason := stopped():
@@ -240,16 +241,16 @@ class Live:
         unknown = self._tasks.unknown(tids)
         if not unknown:
             return
-        self._name(self._threads.fresh())
+        self._name(self._threads.look_at_all(processes_of(self.session)))
         if self.session.followed is not None:
-            self._name(self._threads.of_unseen(unknown))
+            self._name(self._threads.of_children(unknown))
         self._tasks.give_up(unknown)
 
     def _name(self, tasks: Sequence[Task]) -> None:
         self._tasks.update(tasks)
         if len(self._tasks) > _MOST_THREADS:  # most have ended: the next look names the others
             self._tasks.clear()
-            self._threads = ThreadNames(self.session)
+            self._threads = TasksSeen(by_records=False)
 
     def _dropped(self) -> NDArray[np.int64]:
         stats = self.session.stats

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fentry.errors import FentryError, TargetGone
+from fentry.errors import FentryError
 from fentry.events.clock import Clock, ClockPair
 from fentry.formats.task_names import TaskNames
+from fentry.formats.tasks_seen import TasksSeen
 from fentry.formats.tracefile import Task
 from fentry.instance import Instance
-from fentry.process.proc import list_tids, read_status, thread_name
 from fentry.ring.clock import sample
 from fentry.ring.layout import CLOCK_TSC, MODE_DISCARD, record_dtype
 from fentry.tracing.blocks import Blocks
@@ -49,9 +49,8 @@ class Reading:
         self._problem: FentryError | None = None
         self._pairs: list[ClockPair] = []
         self._tasks: list[Task] = []
-        self._seen: dict[int, str] = {}
+        self._threads = TasksSeen(by_records=False)
         self._names: tuple[int, TaskNames] | None = None
-        self._is_own_namespace: bool | None = None
 
     def start(self) -> None:
         """Begin to read. To be called when the ring is there."""
@@ -90,7 +89,7 @@ class Reading:
         """Note a moment of the clock, and new names of threads."""
         self.mark()
         with self._lock:
-            self._name_threads()
+            self._tasks += self._threads.look(self._pid)
 
     def forget(self, until: Mapping[int, int]) -> None:
         """Let go of the first so many records of each CPU."""
@@ -158,20 +157,3 @@ class Reading:
             return
         for batch in self.instance.read(final=final):
             self.blocks.add(batch.cpu, np.asarray(batch.records))
-
-    def _name_threads(self) -> None:
-        now = time.monotonic_ns()
-        for tid in list_tids(self._pid):
-            name = thread_name(self._pid, tid)
-            if name and self._seen.get(tid) != name:
-                self._seen[tid] = name
-                self._tasks.append(Task(self._own_tid(tid), name.encode(), now))
-
-    def _own_tid(self, tid: int) -> int:
-        # As records carry it: in the pid namespace of the target.
-        try:
-            if self._is_own_namespace is None:
-                self._is_own_namespace = read_status(self._pid).ns_pid == self._pid
-            return tid if self._is_own_namespace else read_status(self._pid, tid).ns_pid
-        except TargetGone:
-            return tid
