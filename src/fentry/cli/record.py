@@ -6,6 +6,8 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -36,10 +38,10 @@ from fentry.cli.options import (
     parse_bytes,
     parse_seconds,
     patterns,
-    pid_option,
     thread_filter,
     thread_options,
 )
+from fentry.cli.several import for_each, named, output_of
 from fentry.dispatch.ops import Callback, Ops
 from fentry.dispatch.permanent import permanent
 from fentry.errors import BadInput, FentryError, TraceFileError
@@ -54,7 +56,8 @@ from fentry.session import Options
 
 
 @click.command(context_settings=OURS_BEFORE_COMMAND)
-@pid_option
+@click.option("-p", "--pid", "pids", type=int, multiple=True, help="A process; may be given again.")
+@click.option("-n", "--name", metavar="GLOB", help="All processes that run a program of this name.")
 @filter_option
 @notrace_option
 @thread_options
@@ -76,7 +79,8 @@ from fentry.session import Options
 @dispatch_option
 @command_argument
 def record(
-    pid: int | None,
+    pids: tuple[int, ...],
+    name: str | None,
     wanted: tuple[str, ...],
     unwanted: tuple[str, ...],
     tids: tuple[str, ...],
@@ -100,11 +104,13 @@ def record(
     """Trace functions of a live process (-p PID) or of a command (-- CMD ...).
 
     Ends with Ctrl-C, after -d TIME, or with the process; the process is then as it was before.
-    A command is traced from before its constructors, and its exit code is passed on.
+    A command is traced from before its constructors, and its exit code is passed on. Several
+    processes are recorded at the same time, each into a file of its own: trace.PID.fentry.
     """
-    check_choice(pid, command, "record")
+    chosen = tuple(dict.fromkeys((*pids, *(named(name) if name is not None else ()))))
+    check_choice(chosen[0] if chosen else None, command, "record")
     if adopting:
-        _check_adopting(pid)
+        _check_adopting(chosen)
     options = Options(
         buffer_bytes=parse_bytes(buffer),
         mode=MODE_OVERWRITE if overwrite else MODE_DISCARD,
@@ -116,30 +122,57 @@ def record(
     )
     storage = storage_of(compress, max_size, rotate)
     seconds = parse_seconds(duration) if duration is not None else None
-    threads = thread_filter(pid, tids, not_tids, thread_names, follow)
+    _refuse_tids_of_several(chosen, tids, not_tids)
+    threads = thread_filter(chosen[0] if chosen else None, tids, not_tids, thread_names, follow)
     ops = Ops(Callback.RECORD, patterns(wanted), patterns(unwanted), threads=threads)
-    pairs = []
     if clock == "tsc":
         check_clock()
-        pairs.append(ClockPair(*sample()))
-    check_output(output, rotates=storage.rotates)
-    announce_attaching(pid, command)
+
+    def one(pid: int | None, path: str) -> int:
+        attach = partial(Attached, pid, command, options, adopting=adopting)
+        announce_attaching(pid, command)
+        return _record(attach, ops, path, seconds, storage)
+
+    outputs = {pid: output_of(output, pid) for pid in chosen} if len(chosen) > 1 else {0: output}
+    for path in outputs.values():
+        check_output(path, rotates=storage.rotates)
+    if len(chosen) > 1:
+        sys.exit(for_each(chosen, lambda pid: one(pid, outputs[pid])))
+    sys.exit(one(chosen[0] if chosen else None, output))
+
+
+def _record(
+    attach: Callable[[], Attached],
+    ops: Ops,
+    output: str,
+    seconds: float | None,
+    storage: Storage,
+) -> int:
+    # From the attach to the last line; the exit code.
+    clock = [ClockPair(*sample())]
     with interruptible() as interruption:
-        with Attached(pid, command, options, adopting=adopting) as attached:
-            recording, problem = _record(
-                attached, ops, output, pairs, seconds, interruption, storage
-            )
+        with attach() as attached:
+            recording, problem = _run(attached, ops, output, clock, seconds, interruption, storage)
         children = children_line(attached.session.followed)
         click.echo(final_line(recording.summary, output, children), err=True)
         if problem is not None:
             click.echo(f"fentry: {problem}", err=True)
         code = attached.exit_code(interruption)
-    sys.exit(problem.exit_code if problem is not None else code)
+    return problem.exit_code if problem is not None else code
 
 
-def _check_adopting(pid: int | None) -> None:
-    if pid is None:
-        raise BadInput("--adopt needs -p PID", remedy="fentry record --adopt -p PID")
+def _refuse_tids_of_several(pids: Sequence[int], tids: Sequence[str], nots: Sequence[str]) -> None:
+    if len(pids) > 1 and (tids or nots):
+        raise BadInput(
+            "--tid and --not-tid are for one process",
+            cause=f"{len(pids)} processes were chosen",
+            remedy="--thread GLOB",
+        )
+
+
+def _check_adopting(pids: Sequence[int]) -> None:
+    if len(pids) != 1:
+        raise BadInput("--adopt needs one -p PID", remedy="fentry record --adopt -p PID")
     context = click.get_current_context()
     functions, ring = ("wanted", "unwanted"), ("buffer", "overwrite", "clock", "no_parent")
     fixed = (*functions, "tids", "not_tids", "thread_names", "follow", *ring)
@@ -149,11 +182,11 @@ def _check_adopting(pid: int | None) -> None:
             "--adopt goes on with the functions, the threads and the ring that are there",
             cause="-F, -N, --tid, --not-tid, --thread, -f, -m, --overwrite, --clock and "
             "--no-parent cannot be changed",
-            remedy=f"fentry record --adopt -p {pid}",
+            remedy=f"fentry record --adopt -p {pids[0]}",
         )
 
 
-def _record(
+def _run(
     attached: Attached,
     ops: Ops,
     output: str,
