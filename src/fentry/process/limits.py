@@ -1,8 +1,10 @@
-"""How much memory may still be used: the machine's, and the memory cgroups'."""
+"""How much may still be used: memory of the machine and of memory cgroups, and what limits a
+process has of its own."""
 
 from __future__ import annotations
 
 import os
+import resource
 
 _V1 = "/sys/fs/cgroup/memory"
 _V2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
@@ -14,6 +16,30 @@ def available_bytes(pid: int) -> int:
     for who in ("self", str(pid)):
         amounts += _cgroup_rooms(who)
     return min(amounts)
+
+
+def address_space_left(pid: int, used: int) -> int | None:
+    """Bytes that process `pid`, of whose address space `used` are taken, may still map; None where
+    it has no limit (RLIMIT_AS), or it cannot be seen."""
+    limit = _soft_limit(pid, resource.RLIMIT_AS)
+    return None if limit is None else max(0, limit - used)
+
+
+def descriptors_left(pid: int) -> int | None:
+    """How many files process `pid` may still open (RLIMIT_NOFILE); None if it cannot be seen."""
+    limit = _soft_limit(pid, resource.RLIMIT_NOFILE)
+    try:
+        return None if limit is None else max(0, limit - len(os.listdir(f"/proc/{pid}/fd")))
+    except OSError:
+        return None
+
+
+def _soft_limit(pid: int, which: int) -> int | None:
+    try:
+        soft, _ = resource.prlimit(pid, which)
+    except OSError:
+        return None
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _mem_available() -> int:

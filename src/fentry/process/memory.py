@@ -15,7 +15,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.errors import AttachError, PatchError, TargetGone
+from fentry.errors import PatchError, TargetGone
+from fentry.process.gates import refusal
 from fentry.process.gather import MOST_PIECES, Gather, Places
 from fentry.process.proc import living
 
@@ -44,11 +45,7 @@ class Memory:
         try:
             self._fd = _open(pid)
         except PermissionError as error:
-            raise AttachError(
-                f"cannot open the memory of process {pid}: {error.strerror}",
-                cause="ptrace rights are missing",
-                remedy=f"the same user, or root; fentry doctor -p {pid} tells which gate it is",
-            ) from error
+            raise refusal(pid, pid, error) from error
         except (FileNotFoundError, ProcessLookupError) as error:
             raise TargetGone(f"no process {pid}", remedy="pgrep NAME finds a pid") from error
 

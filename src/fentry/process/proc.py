@@ -14,7 +14,11 @@ _PF_KTHREAD = 0x00200000
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """/proc/PID/status, the lines that matter here."""
+    """/proc/PID/status, the lines that matter here.
+
+    `ns_pids` are the ids of the process from our pid namespace down to its own, `permitted` its
+    capabilities (bit n is capability n), `vm_bytes` the size of its address space.
+    """
 
     name: str
     state: str
@@ -25,6 +29,10 @@ class Status:
     threads: int
     seccomp: int
     shadow_stack: bool = False
+    gids: tuple[int, ...] = ()
+    ns_pids: tuple[int, ...] = ()
+    permitted: int = 0
+    vm_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +83,22 @@ def read_status(pid: int, tid: int | None = None) -> Status:
     for line in _read(path).split(b"\n"):
         name, _, value = line.partition(b":")
         fields[name] = value.strip()
+    ns_pids = tuple(int(word) for word in fields.get(b"NSpid", fields[b"Pid"]).split())
     return Status(
         name=fields[b"Name"].decode(errors="replace"),
         state=fields[b"State"][:1].decode(),
         tgid=int(fields[b"Tgid"]),
         tracer_pid=int(fields[b"TracerPid"]),
         uids=tuple(int(word) for word in fields[b"Uid"].split()),
-        ns_pid=int(fields.get(b"NSpid", fields[b"Pid"]).split()[-1]),
+        ns_pid=ns_pids[-1],
         threads=int(fields.get(b"Threads", b"1")),
         seccomp=int(fields.get(b"Seccomp", b"0")),
         # Documentation/arch/x86/shstk.rst
         shadow_stack=b"shstk" in fields.get(b"x86_Thread_features", b"").split(),
+        gids=tuple(int(word) for word in fields.get(b"Gid", b"").split()),
+        ns_pids=ns_pids,
+        permitted=int(fields.get(b"CapPrm", b"0"), 16),
+        vm_bytes=int(fields.get(b"VmSize", b"0").split()[0]) * 1024,
     )
 
 

@@ -15,10 +15,19 @@ from fentry.errors import AttachError, BadInput, LockError, TargetGone
 from fentry.process import ptrace
 from fentry.process.deferral import deferred_signals
 from fentry.process.frames import SignalFrame, Stacks, search_stacks
+from fentry.process.freezer import refuse_frozen
 from fentry.process.gates import refusal
 from fentry.process.maps import Mapping, read_maps
 from fentry.process.memory import Memory
-from fentry.process.proc import children_of, is_dead, list_tids, living, read_stat, read_status
+from fentry.process.proc import (
+    children_of,
+    command_of,
+    is_dead,
+    list_tids,
+    living,
+    read_stat,
+    read_status,
+)
 from fentry.process.remote import Remote, find_room, room_is_used, sweep_room
 from fentry.process.stop import MAX_STOP_S, Stop
 from fentry.process.stub import prepare as prepare_stubs
@@ -204,6 +213,8 @@ class Target:
             yield Halt(self, self._held, self._maps)
             return
         self.settle()
+        if not self.stop_durations_ns:
+            refuse_frozen(self.pid)
         self._refuse_shared_memory()
         bounded = bounded and not held
         stop = Stop(
@@ -253,10 +264,10 @@ class Target:
         # A process made by clone(CLONE_VM) runs the same text, and we do not stop it. Vfork
         # children need no look here: their parent cannot be stopped while they share its memory.
         limit = time.monotonic() + _VFORK_LIMIT_S
-        sharers = _sharers(self.pid)
+        sharers = sharers_of(self.pid)
         while sharers and time.monotonic() < limit:
             time.sleep(_SWEEP_PAUSE_S)  # most likely vfork children: gone in no time
-            sharers &= _sharers(self.pid)  # each of them, not a moment without any
+            sharers &= sharers_of(self.pid)  # each of them, not a moment without any
         if sharers:
             raise AttachError(
                 f"process {min(sharers)} shares the memory of {self.pid} and runs",
@@ -317,7 +328,11 @@ def _check(pid: int) -> None:
     if read_stat(pid).is_kernel_thread:
         raise AttachError(f"{pid} ({status.name}) has no memory", cause="a kernel thread")
     if all(is_dead(pid, tid) for tid in list_tids(pid)):
-        raise TargetGone(f"process {pid} ({status.name}) is a zombie", cause="it has exited")
+        parent = read_stat(pid).parent_pid
+        raise TargetGone(
+            f"process {pid} ({status.name}) is a zombie",
+            cause=f"it has exited; process {parent} ({command_of(parent)}) has yet to wait for it",
+        )
     try:
         with open(f"{living(pid)}/exe", "rb") as file:
             head = file.read(20)
@@ -332,8 +347,8 @@ def _check(pid: int) -> None:
         )
 
 
-def _sharers(pid: int) -> set[int]:
-    # Running children with the same memory: changing text under them is not safe.
+def sharers_of(pid: int) -> set[int]:
+    """Running children that share the memory of `pid`: changing text under them is not safe."""
     return {child for child in children_of(pid) if ptrace.share_memory(pid, child)}
 
 
