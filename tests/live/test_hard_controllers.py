@@ -8,7 +8,6 @@ import os
 import random
 import select
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ import pytest
 from tests.live.programs.fed import guests
 from tests.support import tracing
 from tests.support.build import build
-from tests.support.machine import need_tool
 from tests.support.process import Target, start
 from tests.support.state import diff, snapshot
-from tests.support.tracers import TRACERS, traced_by
+from tests.support.tracers import TRACERS, traced_by, tracer_of
 from tests.support.unprivileged import Account, Completed
 
 from fentry.cli.__main__ import COMMANDS, main
@@ -33,6 +31,7 @@ for module, _ in COMMANDS.values():
 
 
 # 76
+
 
 @pytest.mark.parametrize("name", sorted(TRACERS))
 def test_target_of_another_tracer_is_refused_at_once_and_named(account: Account, name: str) -> None:

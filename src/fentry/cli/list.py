@@ -20,7 +20,7 @@ from fentry.sites.site import SiteKind, reasons_by_value
 from fentry.sites.table import SiteTable
 from fentry.symbols.gaps import unknown_code
 from fentry.symbols.module import Module, module_of_file, open_image
-from fentry.symbols.patterns import PART, Pattern, choose
+from fentry.symbols.patterns import PART, Pattern, choose, parse
 from fentry.symbols.table import SymbolTable
 
 _LEAST_UNKNOWN = 0.01
@@ -29,7 +29,7 @@ _LEAST_UNKNOWN = 0.01
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One function, or part of one: ip in the target (or vaddr of a file), reason "" if it can be
-    traced; then its index among those that can."""
+    traced; then, where it is asked for, its index among those that can."""
 
     index: int | None
     module: str
@@ -67,7 +67,7 @@ def list_(
         raise BadInput("say which functions: -p PID, or a FILE", remedy="fentry list -h")
     modules: list[Module] = []
     every = (
-        _of_process(pid, patterns, modules)
+        _of_process(pid, patterns, modules, numbered=indexed or as_json)
         if pid is not None
         else _of_file(file, patterns, modules)
     )
@@ -124,16 +124,22 @@ def _line(one: Listed, as_json: bool, indexed: bool) -> str:
     return f"{number}{kind}{one.module}!{names}" + (f"\t{one.reason}{at}" if one.reason else "")
 
 
-def _of_process(pid: int, patterns: tuple[str, ...], modules: list[Module]) -> Iterator[Listed]:
-    # Fills `modules` as well.
+def _of_process(
+    pid: int, patterns: tuple[str, ...], modules: list[Module], *, numbered: bool
+) -> Iterator[Listed]:
+    # Fills `modules` as well. To number functions the sites of all modules have to be known, else
+    # only those of the modules that have one of the patterns.
+    numbered |= not patterns or any(parse(word).index is not None for word in patterns)
     target = Target(pid)
     try:
         functions = Functions(pid, target)
-        functions.analyse()
+        if numbered:
+            functions.analyse()
         modules += functions.modules
         yield from _rows(
-            functions.modules, functions.table, functions.symbols, patterns, functions.blockers
-        )
+            functions.modules, functions.table, functions.symbols, patterns, functions.blockers,
+            find=None if numbered else functions.analyse,
+        )  # fmt: skip
     finally:
         target.close()
 
@@ -159,7 +165,10 @@ def _rows(
     symbols: SymbolTable,
     patterns: tuple[str, ...],
     blockers: Mapping[int, int],
+    *,
+    find: Callable[[NDArray[np.bool_]], None] | None = None,
 ) -> Iterator[Listed]:
+    # `find` finds the sites of chosen functions, where not all are known: then without numbers.
     def as_part(pattern: Pattern) -> NDArray[np.bool_]:
         return of(pattern, symbols.match_parts)
 
@@ -181,6 +190,8 @@ def _rows(
     words = patterns or ("*", f"{PART}*")
     functions = choose(words, len(table), match)
     parts = choose(words, len(table), as_part, from_all=False)
+    if find is not None:
+        find(functions | parts)
     chosen = either(table, functions, parts, words)
     index = np.cumsum(table.traceable)
     reasons = reasons_by_value()
@@ -189,7 +200,7 @@ def _rows(
         ip = int(table.ip[i])
         refused = table.kind[i] == SiteKind.REFUSED
         reason = reasons[int(table.reason[i])].text if refused else ""
-        number = None if refused else int(index[i])
+        number = None if refused or find is not None else int(index[i])
         also = tuple(symbols.other_names(ip))
         blocker = blockers.get(ip) if refused else None
         module = modules[int(table.module[i])].name

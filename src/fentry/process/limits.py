@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import resource
 
+from fentry.process.proc import living
+
 _V1 = "/sys/fs/cgroup/memory"
 _V2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
@@ -29,7 +31,7 @@ def descriptors_left(pid: int) -> int | None:
     """How many files process `pid` may still open (RLIMIT_NOFILE); None if it cannot be seen."""
     limit = _soft_limit(pid, resource.RLIMIT_NOFILE)
     try:
-        return None if limit is None else max(0, limit - len(os.listdir(f"/proc/{pid}/fd")))
+        return None if limit is None else max(0, limit - len(os.listdir(f"{living(pid)}/fd")))
     except OSError:
         return None
 

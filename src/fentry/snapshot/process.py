@@ -12,7 +12,7 @@ from fentry.errors import BadInput, TargetGone
 from fentry.events.clock import ClockPair
 from fentry.formats.tracefile_payloads import Task
 from fentry.process.maps import read_maps
-from fentry.process.proc import command_of, list_tids, read_status, thread_name
+from fentry.process.proc import command_of, list_tids, living, read_status, thread_name
 from fentry.process.target import Target
 from fentry.region.region import Region
 from fentry.ring.buffer import RingBuffer, RingMemory
@@ -31,7 +31,7 @@ class ProcessSource:
         self._target = target
         self.name = f"process {target.pid}"
         self.pid = target.pid
-        self.exe = os.readlink(f"/proc/{target.pid}/exe")
+        self.exe = os.readlink(f"{living(target.pid)}/exe")
         self.command = tuple(command_of(target.pid).split())
         region = Region.open(target.memory, read_maps(target.pid))
         if region is None or not region.is_whole or region.registry.is_inherited():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,16 @@ class Fed:
         path = Path(f"/proc/{self.pid}/syscall")
         self.target.await_condition(lambda: path.read_text().startswith("0 0x0 "), "it reads")
         return snapshot(self.pid)
+
+    @contextmanager
+    def fed_on(self, line: str) -> Iterator[None]:
+        """Inside, it is given a line again and again."""
+        command = ["sh", "-c", 'while echo "$0"; do sleep 0.01; done', line]
+        with subprocess.Popen(command, stdout=self._pipe) as feeder:
+            try:
+                yield
+            finally:
+                feeder.kill()
 
     def close(self) -> None:
         """End its input."""
