@@ -21,7 +21,8 @@ SMAPS_FIELDS = ("Anonymous", "VmFlags")
 MAP_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ \d+ *(.*)")
 
 
-ALL_BLOCKED = "fffffffffffbfeff"  # all but SIGKILL and SIGSTOP
+# All but SIGKILL and SIGSTOP; the same without the signals 32 to 34, which musl keeps for itself.
+ALL_BLOCKED = ("fffffffffffbfeff", "fffffffc7ffbfeff")
 START_SECONDS = 5
 
 
@@ -128,13 +129,13 @@ def _descriptors(pid: int) -> dict[str, str]:
 
 
 def _is_starting_a_thread(pid: int) -> bool:
-    # glibc blocks all signals around clone, in the new thread too: a passing state.
+    # A C library blocks all signals around clone, in the new thread too: a passing state.
     for tid in os.listdir(f"/proc/{pid}/task"):
         try:
             fields = _fields(Path(f"/proc/{pid}/task/{tid}/status"), ("State", "SigBlk"))
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if fields["SigBlk"] == ALL_BLOCKED and fields["State"].startswith("R"):
+        if fields["SigBlk"] in ALL_BLOCKED and fields["State"].startswith("R"):
             return True
     return False
 

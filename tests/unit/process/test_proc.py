@@ -12,6 +12,9 @@ Tgid:\t77
 Pid:\t77
 TracerPid:\t0
 Uid:\t1000\t1000\t1000\t1000
+Gid:\t100\t100\t5\t5
+VmSize:\t    2464 kB
+CapPrm:\t0000000000000400
 NSpid:\t77\t5
 Threads:\t3
 Seccomp:\t2
@@ -40,6 +43,8 @@ def test_numbers_of_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
     found = proc.read_status(77)
     assert (found.name, found.state, found.tgid, found.ns_pid) == ("demo", "S", 77, 5)
     assert (found.threads, found.seccomp, found.tracer_pid) == (3, 2, 0)
+    assert (found.gids, found.permitted, found.vm_bytes) == ((100, 100, 5, 5), 1 << 10, 2523136)
+    assert found.ns_pids == (77, 5)
     assert proc.status_number(77, 77, b"Threads") == 3
     assert proc.status_number(77, 77, b"Seccomp") == 2
     assert proc.status_number(77, 77, b"NoSuchLine") == 0
