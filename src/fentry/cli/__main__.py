@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from fentry import __version__
 from fentry.errors import FentryError, TargetGone
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as a shell says
 EXIT_BROKEN_PIPE = 141
@@ -27,6 +31,7 @@ COMMANDS = {
     "symfile": ("fentry.cli.symfile", "Name the generated code of a process for gdb and perf."),
     "detach": ("fentry.cli.detach", "Restore a process, whoever attached to it."),
     "doctor": ("fentry.cli.doctor", "Say what would go wrong, on this machine and with a process."),
+    "completion": ("fentry.cli.completion", "Print what completes the words of fentry in a shell."),
 }
 
 
@@ -54,6 +59,17 @@ class Words(click.Group):
             _silence_stdout()
             sys.exit(EXIT_BROKEN_PIPE)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The words, without importing anything, and the options."""
+        from click.shell_completion import CompletionItem
+
+        words = [
+            CompletionItem(word, help=text)
+            for word, (_, text) in COMMANDS.items()
+            if word.startswith(incomplete)
+        ]
+        return words + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing anything."""
         with formatter.section("Commands"):
@@ -73,6 +89,9 @@ def words() -> None:
 def main() -> None:
     """Run the command line; errors are two lines and an exit code by kind."""
     try:
+        if "_FENTRY_WORDS" in os.environ:  # a shell asks what can be typed next
+            importlib.import_module("fentry.cli.candidates").answer(words)
+            return
         words(prog_name="fentry", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
