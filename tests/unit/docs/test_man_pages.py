@@ -1,0 +1,48 @@
+"""docs/man: as generated, and as groff reads it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from tools.make_man import FOLDER, pages, sessions, tables
+
+PAGES = sorted(FOLDER.glob("*.1"))
+
+
+def test_the_pages_are_what_the_commands_say() -> None:
+    kept = {path.name: path.read_text() for path in PAGES}
+    generated = pages()
+    assert kept.keys() == generated.keys(), "run tools/make_man.py"
+    differ = [name for name, text in generated.items() if kept[name] != text]
+    assert differ == [], "run tools/make_man.py"
+
+
+def test_groff_formats_all_without_a_warning() -> None:
+    if shutil.which("groff") is None:
+        pytest.skip("no groff (groff-base)")
+    for page in PAGES:
+        command = ["groff", "-man", "-Tutf8", "-ww", "-rLL=80n", "-P-cbou", str(page)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr == "", page.name
+        assert done.stdout.lstrip().upper().startswith(page.stem.upper() + "(1)")
+
+
+def test_groff_shows_characters_that_it_would_beautify() -> None:
+    if shutil.which("groff") is None:
+        pytest.skip("no groff (groff-base)")
+    command = ["groff", "-man", "-Tutf8", "-rLL=200n", "-P-cbou", str(FOLDER / "fentry-record.1")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "-p, --pid INTEGER" in shown
+    assert (
+        "$ fentry record -F 'libc!malloc' -F 'libc!getenv' -- sh -c 'echo hello; exit 3'" in shown
+    )
+
+
+def test_examples_and_tables_are_those_of_the_page_in_docs() -> None:
+    assert sessions("doctor") == ["fentry doctor -p 24223"]
+    ((heading, rows),) = tables("record")
+    assert heading == "word" and rows[2] == (
+        "MODULE!GLOB, MODULE!re:EXPR", "those of one module (libc means libc.so.6)"
+    )  # fmt: skip
