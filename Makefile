@@ -8,10 +8,11 @@ RUN := $(VENV)/bin/python
 PLACE := $(firstword $(shell pwd -P | cksum))
 RUNTIME := $(VENV)/.ready-$(PLACE)-runtime
 DEV := $(VENV)/.ready-$(PLACE)-dev
+DOCS := $(VENV)/.ready-$(PLACE)-docs
 PYTEST_OPTIONS ?=
 CODE := src tests bench tools
 
-.PHONY: help setup demo test unit check fix bench coverage promises chaos size clean machine-demo machine-test
+.PHONY: help setup demo test unit check fix bench coverage promises chaos docs size clean machine-demo machine-test
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,11 @@ promises: $(DEV) machine-test ## every promise at full count, two at a time; wri
 
 chaos: $(DEV) machine-test ## anything together, all accounted: SEED=7 SECONDS=600 TOGETHER=1 (several controllers)
 	@$(RUN) -m tests.chaos$(if $(TOGETHER),_together) $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),300)
+
+docs: $(DOCS) ## the manual pages anew, and the site in build/docs
+	@$(RUN) tools/make_man.py
+	@$(RUN) -m sphinx -q -W --keep-going -c tools/site -d build/doctrees docs build/docs
+	@echo "build/docs/contents.html"
 
 size: ## lines by layer and file
 	@$(PYTHON) tools/size.py
