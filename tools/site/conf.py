@@ -31,7 +31,9 @@ def setup(app: object) -> None:
     app.connect("autodoc-process-docstring", _docstring)  # type: ignore[attr-defined]
 
 
-def _docstring(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def _docstring(
+    app: object, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
     lines[:] = list(_restructured("\n".join(lines)))
 
 

@@ -47,18 +47,25 @@ def script_of(shell: str) -> str:
 
 
 @pytest.fixture
-def bash(tmp_path: Path) -> Bash:
-    if shutil.which("bash") is None:
-        pytest.skip("no bash")
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Where `fentry` is this one, and shells find no settings of a user."""
     program = tmp_path / "fentry"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fentry "$@"\n')
     program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    own = {"PATH": path, "PYTHONPATH": str(SOURCE), "COLUMNS": "60", "HOME": str(tmp_path)}
+    settings = {"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "ENV", "BASH_ENV"}
+    return {name: text for name, text in os.environ.items() if name not in settings} | own
+
+
+@pytest.fixture
+def bash(tmp_path: Path, environment: dict[str, str]) -> Bash:
+    if shutil.which("bash") is None:
+        pytest.skip("no bash")
     script = tmp_path / "script"
     script.write_text(script_of("bash"))
 
     def run(command: str) -> list[str]:
-        path = f"{tmp_path}:{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(SOURCE), "COLUMNS": "60"}
         done = subprocess.run(
             ["bash", "--norc", "-c", f"source {script}; {command}"],
             env=environment, capture_output=True, text=True, check=True,
@@ -143,10 +150,27 @@ def test_bash_completes_the_command_behind_the_dashes(bash: Bash) -> None:
     assert "bash" in bash(line + PRESS)
 
 
+def test_fish_shows_candidates_and_what_they_mean(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("no fish")
+    script = tmp_path / "script"
+    script.write_text(script_of("fish"))
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f"source {script}; complete -C 'fentry completion '"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["bash", "zsh", "fish"]
+
+
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_shells_can_parse_their_scripts(shell: str, tmp_path: Path) -> None:
+def test_shells_can_parse_their_scripts(
+    shell: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell}")
     (tmp_path / "script").write_text(script_of(shell))
-    done = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True, check=False)
+    command = [shell, "-n", tmp_path / "script"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
