@@ -41,7 +41,7 @@ def test_groff_shows_characters_that_it_would_beautify() -> None:
 
 
 def test_examples_and_tables_are_those_of_the_page_in_docs() -> None:
-    assert sessions("doctor") == ["fentry doctor -p 24223"]
+    assert sessions("doctor") == ["fentry doctor -p 19687", "fentry doctor -p 19969"]
     ((heading, rows),) = tables("record")
     assert heading == "word" and rows[2] == (
         "MODULE!GLOB, MODULE!re:EXPR", "those of one module (libc means libc.so.6)"
