@@ -151,10 +151,12 @@ def _description(command: click.Command) -> Iterator[str]:
 
 def _options(command: click.Command, ctx: click.Context) -> Iterator[str]:
     yield ".SH OPTIONS"
-    for param in command.get_params(ctx):
+    for param in command.params:
         record = param.get_help_record(ctx)
-        if record is not None:
+        if record is not None and record[1]:
             yield from _item(_bold(record[0]), record[1])
+    # not from click, which keeps the option that the first caller in a process has asked for
+    yield from _item(_bold(", ".join(ctx.help_option_names)), "Show this message and exit.")
 
 
 def _examples(lines: list[str]) -> Iterator[str]:
@@ -186,7 +188,7 @@ def _bold(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    # a line of running text must not begin with what troff takes for a request
+    # one line, and no grave accents: a terminal has no code font
     return _escaped(" ".join(text.split()).replace("`", "'"))
 
 
@@ -197,6 +199,7 @@ def _escaped(text: str) -> str:
         ("~", r"\(ti"),
     ):  # fmt: skip
         text = text.replace(character, name)
+    # a line that begins with a dot would be a request
     return r"\&" + text if text.startswith(".") else text
 
 

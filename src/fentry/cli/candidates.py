@@ -56,24 +56,26 @@ def candidates(cli: click.Group, words: list[str], typed: str) -> list[Candidate
     # bash makes words of `--pid`, `=` and `12`
     words, typed = [word for word in words if word != "="], "" if typed == "=" else typed
     last = words[-1] if words else ""
-    if last in _VALUES:  # before anything is imported
+    if last in _VALUES:  # before the command is imported
         return list(_VALUES[last](words, typed))
     asked = ShellComplete(cli, {}, "fentry", WORDS)
     found = [
         FILE if item.type != "plain" else Candidate(item.value, item.help or "")
         for item in asked.get_completions(words, typed)
     ]
-    if found or not words or typed.startswith("-") or _wants_value(cli, words):
+    if found or not words or typed.startswith("-"):
         return found
-    return [FILE]
+    option = _option_of(cli, words)
+    return [FILE] if option is None or "FILE" in (option.metavar or "") else []
 
 
-def _wants_value(cli: click.Group, words: list[str]) -> bool:
+def _option_of(cli: click.Group, words: list[str]) -> click.Option | None:
+    # the option whose value comes next, if one does
     command = cli.get_command(click.Context(cli), words[0])
-    return command is not None and any(
-        isinstance(param, click.Option) and not param.is_flag and words[-1] in param.opts
-        for param in command.params
-    )
+    for param in command.params if command is not None else ():
+        if isinstance(param, click.Option) and not param.is_flag and words[-1] in param.opts:
+            return param
+    return None
 
 
 def _processes(words: list[str], typed: str) -> Iterator[Candidate]:
@@ -111,7 +113,6 @@ _VALUES: dict[str, Callable[[list[str], str], Iterator[Candidate]]] = {
     "--input": _files,
     "-o": _files,
     "--output": _files,
-    "--core": _files,
 }
 
 
