@@ -71,7 +71,9 @@ def _main_page() -> Iterator[str]:
     yield ".SH FILES"
     for path, meaning in FILES:
         yield from _item(r"\fI" + _escaped(path) + r"\fR", meaning)
-    yield from _examples([line for word in COMMANDS for line in sessions(word)[:1]])
+    yield from _examples(
+        [line for word in COMMANDS for line in sessions(word, _page_in_docs(word))[:1]]
+    )
     yield from _see_also([*(f"fentry-{word}(1)" for word in COMMANDS), *SEE_ALSO])
 
 
@@ -85,13 +87,13 @@ def _command_page(word: str) -> Iterator[str]:
     yield from _synopsis(command, ctx)
     yield from _description(command)
     yield from _options(command, ctx)
-    for heading, rows in tables(word):
+    for heading, rows in tables(_page_in_docs(word)):
         yield f".SH {heading.upper()}S"
         for tag, text in rows:
             yield from _item(_bold(tag), text)
     yield ".SH EXIT STATUS"
     yield _text("0 when it is done; otherwise as in") + "\n" + _page("fentry(1)") + "."
-    yield from _examples(sessions(word))
+    yield from _examples(sessions(word, _page_in_docs(word)))
     yield from _see_also(["fentry(1)", *(f"fentry-{w}(1)" for w in COMMANDS if w != word)])
 
 
@@ -102,16 +104,14 @@ def exit_codes() -> list[tuple[str, str]]:
     return [(code, _plain(meaning)) for code, meaning in rows]
 
 
-def sessions(word: str) -> list[str]:
-    """The command lines that the page of a command shows for it."""
-    page = _read(DOCS / "commands" / f"{word}.md")
+def sessions(word: str, page: str) -> list[str]:
+    """The command lines that a page of docs/commands shows for its command."""
     found = re.findall(rf"^    \$ (.*\bfentry {word}\b.*)$", page, re.MULTILINE)
     return list(dict.fromkeys(found))
 
 
-def tables(word: str) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What the page of a command explains in tables of two columns, but for its options."""
-    page = _read(DOCS / "commands" / f"{word}.md")
+def tables(page: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What a page of docs/commands explains in tables of two columns, but for options."""
     found = []
     for heading, body in re.findall(
         r"^\| (\w+) \| [^|]+ \|\n\|---\|---\|\n((?:\|.*\|\n)+)", page, re.MULTILINE
@@ -120,6 +120,10 @@ def tables(word: str) -> list[tuple[str, list[tuple[str, str]]]]:
             rows = (row.strip("| ").split(" | ", 1) for row in body.splitlines())
             found.append((heading, [(_plain(tag), _plain(text)) for tag, text in rows]))
     return found
+
+
+def _page_in_docs(word: str) -> str:
+    return _read(DOCS / "commands" / f"{word}.md")
 
 
 def _plain(markdown: str) -> str:

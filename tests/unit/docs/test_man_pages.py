@@ -41,8 +41,11 @@ def test_groff_shows_characters_that_it_would_beautify() -> None:
 
 
 def test_examples_and_tables_are_those_of_the_page_in_docs() -> None:
-    assert sessions("doctor") == ["fentry doctor -p 19687", "fentry doctor -p 19969"]
-    ((heading, rows),) = tables("record")
-    assert heading == "word" and rows[2] == (
-        "MODULE!GLOB, MODULE!re:EXPR", "those of one module (libc means libc.so.6)"
-    )  # fmt: skip
+    page = (
+        "# fentry stat\n\n    $ fentry stat -p 1 | head\n    12 calls\n    $ fentry record -p 1\n\n"
+        "    $ sudo fentry stat -- true\n    $ fentry stat -p 1 | head\n\n"
+        "| option | meaning |\n|---|---|\n| `-p` | the process |\n\n"
+        "| word | chooses |\n|---|---|\n| `GLOB` | **names**, [as](x.md) of `sh` |\n| `!W` | none |\n"
+    )
+    assert sessions("stat", page) == ["fentry stat -p 1 | head", "sudo fentry stat -- true"]
+    assert tables(page) == [("word", [("GLOB", "names, as of sh"), ("!W", "none")])]
