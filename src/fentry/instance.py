@@ -15,13 +15,14 @@ from fentry.dispatch.controllers import record_body
 from fentry.dispatch.ops import Ops
 from fentry.errors import BadInput, RegionError, StopTimeout
 from fentry.process.shared import SharedMemory
+from fentry.process.stub import Call
 from fentry.process.target import Halt, Target
 from fentry.region import layout as region_layout
 from fentry.region.layout import Kind
 from fentry.region.region import Region, Segment
 from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
 from fentry.ring.clock import ClockPair
-from fentry.ring.layout import CLOCK_NAMES, MODE_OVERWRITE
+from fentry.ring.layout import CLOCK_NAMES, CLOCK_TSC, MODE_OVERWRITE
 from fentry.ring.reader import Batch, Reader, Stats
 from fentry.trampolines.body import RecordBody, Traits
 from fentry.trampolines.record import has_sections
@@ -30,6 +31,7 @@ TOP = 0
 LONGEST_NAME = 24  # bytes, in the row of its ring
 
 _HELD_BACK_S = 0.25
+_NR_PRCTL, _PR_GET_TSC, _PR_TSC_SIGSEGV = 157, 25, 2  # include/uapi/linux/prctl.h
 
 
 class Host(Protocol):
@@ -207,7 +209,7 @@ class Instance:
             self.geometry = self.geometry.locked()
         check(self.geometry.segment_bytes)
         self._segment, memory = add(
-            Kind.RING, self.geometry.segment_bytes, self.number, self._write_first_room
+            Kind.RING, self.geometry.segment_bytes, self.number, self._begin
         )
         self._host.region.set_name(self._segment, self.name)
         ring = RingBuffer(memory, self.geometry)
@@ -241,9 +243,25 @@ class Instance:
         # Where in the target its room is: 0 there stops recording, as in a silent child.
         return self._host.region.switches + region_layout.room_offset(self.number)
 
-    def _write_first_room(self, halt: Halt, _: Segment) -> None:
+    def _begin(self, halt: Halt, segment: Segment) -> None:
+        if self.geometry.clock == CLOCK_TSC and not _may_read_clock(halt, segment.address):
+            self._host.region.drop(halt.remote, [segment])
+            raise BadInput(
+                f"process {self._host.target.pid} must not read the time stamp counter",
+                cause="it has switched rdtsc off (PR_SET_TSC), and would get SIGSEGV",
+                remedy="--clock percpu-counter, or fentry stat, which counts without a clock",
+            )
         self._write_room(halt)
 
     def _write_room(self, halt: Halt) -> None:
         room = self.geometry.room if self._is_on else 0
         halt.target.memory.write_u64(self._room, room)
+
+
+def _may_read_clock(halt: Halt, scratch: int) -> bool:
+    # Asked of one thread: the others have it from who made them. `scratch` is zero memory.
+    memory = halt.target.memory
+    halt.remote.run([Call(_NR_PRCTL, (_PR_GET_TSC, scratch), name="prctl")])
+    mode = memory.read_u64(scratch)
+    memory.write_u64(scratch, 0)
+    return mode != _PR_TSC_SIGSEGV
