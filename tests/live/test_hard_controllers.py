@@ -24,6 +24,8 @@ from tests.support.unprivileged import Account, Completed
 
 from fentry.cli.__main__ import COMMANDS, main
 from fentry.errors import LockError
+from fentry.process.guard import guard
+from fentry.process.proc import read_stat
 from fentry.session import Options, attach
 
 for module, _ in COMMANDS.values():
@@ -106,12 +108,14 @@ def toggle_for_ever(pid: int) -> None:
 
 
 @contextmanager
-def controller_of(target: Target, account: Account) -> Iterator[int]:
-    """The pid of a controller at work; it is dead at the end."""
+def controller_of(target: Target, account: Account, *, guarded: bool = False) -> Iterator[int]:
+    """The pid of a controller at work, `guarded` as commands are; it is dead at the end."""
     child = os.fork()
     if not child:
         try:
             account.become()
+            if guarded:
+                guard().start()
             toggle_for_ever(target.pid)
         finally:
             os._exit(1)
@@ -149,6 +153,31 @@ def test_controller_stopped_at_any_moment_harms_nothing(account: Account, then: 
                 target.await_calls("f_plain", 20)
                 assert target.bad == 0
         target.await_calls("f_plain", 20)
+        account.run(tracing.detach_as_command, target.pid)
+        assert diff(before, snapshot(target.pid)) == []
+        end = target.stop()
+    assert end.is_well, end.err
+
+
+def test_target_of_a_command_that_is_stopped_inside_its_stop_runs_again(account: Account) -> None:
+    chance = random.Random(79)
+    with start(build("hot.c"), "threads=3", "pause_us=100", account=account) as target:
+        before = snapshot(target.pid)
+        for _ in range(3):
+            with controller_of(target, account, guarded=True) as child:
+                stop_inside_its_stop(child, target, chance)
+                target.await_calls("f_plain", 20)  # nobody has continued its controller
+                target.await_condition(
+                    lambda: (
+                        read_stat(child).state == "T"
+                        and not any(tracer_of(target.pid, tid) for tid in target.tids())
+                    ),
+                    "stopped again, outside of its stop",
+                    20,
+                )
+                os.kill(child, signal.SIGCONT)
+                target.await_calls("f_plain", 20)
+                assert target.bad == 0
         account.run(tracing.detach_as_command, target.pid)
         assert diff(before, snapshot(target.pid)) == []
         end = target.stop()

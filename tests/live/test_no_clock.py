@@ -43,9 +43,7 @@ def test_it_is_not_made_to_read_the_counter(account: Account, folder: Path) -> N
         timed = fentry(account, "record", *words, "-o", folder / "t")
         armed = fentry(account, "arm", "-p", target.pid, "-F", "work")
         assert diff(before, snapshot(target.pid)) == []
-        counted = fentry(
-            account, "record", *words, "-o", folder / "t", "--clock", "percpu-counter"
-        )
+        counted = fentry(account, "record", *words, "-o", folder / "t", "--clock", "percpu-counter")
         stat = fentry(account, "stat", *words)
         assert diff(before, snapshot(target.pid)) == []
         assert target.is_alive

@@ -17,6 +17,7 @@ import click
 from fentry.cli.options import left_alone, unloaded, unnamed
 from fentry.dispatch.ops import Ops
 from fentry.errors import BadInput
+from fentry.process.guard import guard
 from fentry.process.proc import is_dead, list_tids
 from fentry.process.start import end, start
 from fentry.recording import Summary
@@ -69,10 +70,12 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Inside, SIGINT, SIGTERM and SIGHUP only set a reason to end.
+    """Inside, SIGINT, SIGTERM and SIGHUP only set a reason to end, and a process that is stopped by
+    us does not stand still when we are (process/guard.py).
 
     SIGHUP stays ignored where it was (nohup).
     """
+    guard().start()
     interruption = Interruption()
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

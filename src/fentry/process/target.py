@@ -17,6 +17,7 @@ from fentry.process.deferral import deferred_signals
 from fentry.process.frames import SignalFrame, Stacks, search_stacks
 from fentry.process.freezer import refuse_frozen
 from fentry.process.gates import refusal
+from fentry.process.guard import guard
 from fentry.process.maps import Mapping, read_maps
 from fentry.process.memory import Memory
 from fentry.process.proc import (
@@ -229,7 +230,11 @@ class Target:
         self._maps = ()
         with suppress(TargetGone, PermissionError):  # the stop says why, and asks for those of then
             self._maps = read_maps(self.pid)
-        with deferred_signals(), nullcontext() if held else _no_collection():
+        with (
+            nullcontext() if held else guard().holding(),
+            deferred_signals(),
+            nullcontext() if held else _no_collection(),
+        ):
             try:
                 with stop:
                     if not self.memory.is_alive():

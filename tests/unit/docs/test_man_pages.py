@@ -45,7 +45,8 @@ def test_examples_and_tables_are_those_of_the_page_in_docs() -> None:
         "# fentry stat\n\n    $ fentry stat -p 1 | head\n    12 calls\n    $ fentry record -p 1\n\n"
         "    $ sudo fentry stat -- true\n    $ fentry stat -p 1 | head\n\n"
         "| option | meaning |\n|---|---|\n| `-p` | the process |\n\n"
-        "| word | chooses |\n|---|---|\n| `GLOB` | **names**, [as](x.md) of `sh` |\n| `!W` | none |\n"
+        "| word | chooses |\n|---|---|\n"
+        "| `GLOB` | **names**, [as](x.md) of `sh` |\n| `!W` | none |\n"
     )
     assert sessions("stat", page) == ["fentry stat -p 1 | head", "sudo fentry stat -- true"]
     assert tables(page) == [("word", [("GLOB", "names, as of sh"), ("!W", "none")])]
