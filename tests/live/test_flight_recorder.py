@@ -3,6 +3,7 @@ death."""
 
 from __future__ import annotations
 
+import random
 import re
 import subprocess
 from collections import Counter
@@ -192,6 +193,19 @@ def test_a_damaged_core_file_is_read_as_far_as_it_goes_or_refused(
                 assert write_snapshot(CoreSource(core), tmp_path / f"trace{size}").events >= 0
         except FentryError as error:
             assert str(part) in error.what or "at 0x" in error.what, error
+    chance = random.Random(7)
+    starts = [0, content.index(b"FENTRYRG"), content.index(b"FENTRING")]  # headers, registry, ring
+    for number in range(120):
+        spoilt = bytearray(content)
+        for _ in range(chance.randrange(1, 4)):
+            at = starts[number % 3] + chance.randrange(0, 8192)
+            spoilt[at] = chance.randrange(256)
+        part.write_bytes(spoilt)
+        try:
+            with CoreFile(str(part)) as core:
+                write_snapshot(CoreSource(core), tmp_path / "spoilt")
+        except FentryError as error:
+            assert error.what
     for name in (Path("/bin/true"), Path("/etc/passwd"), tmp_path, tmp_path / "missing"):
         with pytest.raises(FentryError, match=r"is no core file|cannot read"):
             CoreFile(str(name))
