@@ -13,6 +13,11 @@ from fentry.process.proc import possible_cpus, read_status
 from fentry.process.target import cpu_flags
 from fentry.ring.clock import clock_source
 
+# Documentation/admin-guide/LSM/Yama.rst
+_YAMA = {
+    1: ("only who allows it, or is started by fentry, can be traced", warning),
+    2: ("nobody can be attached to without CAP_SYS_PTRACE", problem),
+}
 _SELINUX = "/sys/fs/selinux/booleans/deny_ptrace"
 _HIDING = ("hidepid=invisible", "hidepid=noaccess", "hidepid=ptraceable",
            "hidepid=1", "hidepid=2", "hidepid=4")  # fmt: skip
@@ -51,12 +56,10 @@ def _instructions() -> Iterator[Finding]:
 def _rights() -> Iterator[Finding]:
     scope = yama_scope()
     if scope >= 3 or (scope and not may_ptrace_anyone()):
-        who = {1: "children of fentry only, or who allows it", 2: "nobody without CAP_SYS_PTRACE"}
-        yield problem(
-            f"Yama: kernel.yama.ptrace_scope is {scope}: {who.get(scope, 'nobody')} can be "
-            "attached to",
-            yama_remedy(scope),
-        )
+        # At 1 a process may have allowed it (PR_SET_PTRACER): only a look at that process tells.
+        who, how = _YAMA.get(scope, ("nobody can be attached to", problem))
+        text = f"Yama: kernel.yama.ptrace_scope is {scope}: {who}"
+        yield how(text, yama_remedy(scope))
     elif not may_ptrace_anyone():
         yield ok("no CAP_SYS_PTRACE: processes of the same user can be attached to")
     elif is_in_initial_user_namespace():

@@ -214,7 +214,7 @@ class Target:
             yield Halt(self, self._held, self._maps)
             return
         self.settle()
-        if not self.stop_durations_ns:
+        if not self.stop_durations_ns:  # the first stop: later ones need no look
             refuse_frozen(self.pid)
         self._refuse_shared_memory()
         bounded = bounded and not held

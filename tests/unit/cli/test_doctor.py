@@ -147,11 +147,11 @@ def test_root_is_not_told_of_what_only_others_cannot(monkeypatch: pytest.MonkeyP
     (0, False, "ok       no CAP_SYS_PTRACE: processes of the same user can be attached to"),
     (0, True, "ok       CAP_SYS_PTRACE: any process can be attached to"),
     (1, True, "ok       CAP_SYS_PTRACE: any process can be attached to"),
-    (1, False, "problem  Yama: kernel.yama.ptrace_scope is 1: children of fentry only, or who "
-     "allows it can be attached to; try: run fentry as root, or sysctl "
-     "kernel.yama.ptrace_scope=0, or let fentry start the program: fentry record -- CMD"),
-    (2, False, "problem  Yama: kernel.yama.ptrace_scope is 2: nobody without CAP_SYS_PTRACE can "
-     "be attached to; try: run fentry as root, or sysctl kernel.yama.ptrace_scope=0"),
+    (1, False, "warning  Yama: kernel.yama.ptrace_scope is 1: only who allows it, or is started by "
+     "fentry, can be traced; try: run fentry as root, or sysctl kernel.yama.ptrace_scope=0, or let "
+     "fentry start the program: fentry record -- CMD"),
+    (2, False, "problem  Yama: kernel.yama.ptrace_scope is 2: nobody can be attached to without "
+     "CAP_SYS_PTRACE; try: run fentry as root, or sysctl kernel.yama.ptrace_scope=0"),
     (3, True, "problem  Yama: kernel.yama.ptrace_scope is 3: nobody can be attached to; try: boot "
      "without it: it stays at 3"),
 ])  # fmt: skip
