@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,11 @@ OWN_PROCESS_ONLY = {
 
 def sources() -> list[Path]:
     return sorted(SOURCE.rglob("*.py"))
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def layer_of(path: Path) -> str:
@@ -154,13 +160,13 @@ def names_called(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def test_imports_point_down(path: Path) -> None:
     layer = layer_of(path)
     assert layer in RANK or layer in ROOT_FILES, f"{layer} is in no layer of LAYERS"
-    assert faults_of_imports(layer, ast.parse(path.read_text())) == []
+    assert faults_of_imports(layer, tree_of(path)) == []
 
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "session").glob("*.py")), ids=name_of)
 def test_parts_of_a_session_know_only_those_below(path: Path) -> None:
     below = SESSION[: SESSION.index(path.stem)]
-    modules = {module for _, module in imported_modules(ast.parse(path.read_text()))}
+    modules = {module for _, module in imported_modules(tree_of(path))}
     parts = {one for one in modules if one.startswith("fentry.session")}
     assert parts <= {f"fentry.session.{name}" for name in below}
 
@@ -171,7 +177,7 @@ def test_only_process_touches_another_process() -> None:
         for path in sources()
         if layer_of(path) != "process"
         and name_of(path) not in OWN_PROCESS_ONLY
-        and (found := touches_of_a_process(ast.parse(path.read_text())))
+        and (found := touches_of_a_process(tree_of(path)))
     }
     assert faults == {}
 
@@ -181,7 +187,7 @@ def test_only_the_files_named_here_write_to_a_target() -> None:
         f"{name_of(path)}:{line}"
         for path in sources()
         if not {layer_of(path), name_of(path)} & (WRITERS.keys() | OWN_PROCESS_ONLY.keys())
-        for line in writes_to_memory(ast.parse(path.read_text()))
+        for line in writes_to_memory(tree_of(path))
     ]
     assert faults == []
 
@@ -191,7 +197,7 @@ def test_only_the_edges_print() -> None:
         f"{name_of(path)}:{line}"
         for path in sources()
         if layer_of(path) not in {"cli", "formats"}
-        for line, name in names_called(ast.parse(path.read_text()))
+        for line, name in names_called(tree_of(path))
         if name == "print"
     ]
     assert faults == []
@@ -261,7 +267,7 @@ def test_no_file_imports_what_imports_it() -> None:
     graph: dict[str, set[str]] = {}
     for path in sources():
         own = f"fentry.{name_of(path).removesuffix('.py').replace('/', '.')}"
-        graph[own] = {module for _, module in imported_modules(ast.parse(path.read_text()))}
+        graph[own] = {module for _, module in imported_modules(tree_of(path))}
     begun, done = list[str](), set[str]()
 
     def circle_from(name: str) -> list[str]:

@@ -125,12 +125,15 @@ def test_the_small_trace_is_whole(small: tuple[Path, list[Part]]) -> None:
 
 @pytest.mark.parametrize("flip", [0xFF, 0x01, 0x80])
 def test_a_flipped_byte_costs_at_most_its_own_section(
-    small: tuple[Path, list[Part]], flip: int
+    small: tuple[Path, list[Part]], flip: int, request: pytest.FixtureRequest
 ) -> None:
     path, parts = small
     data = path.read_bytes()
+    # Every byte with every bit; single bits here and there, in packed records more rarely: what
+    # differs there is one section.
+    step = 1 if flip == 0xFF else 11 if "packed" in request.node.name else 3
     for part in parts:
-        for offset in range(part.start, part.stop, 1 if flip == 0xFF else 3):
+        for offset in range(part.start, part.stop, step):
             harmed = bytearray(data)
             harmed[offset] ^= flip
             path.write_bytes(harmed)
