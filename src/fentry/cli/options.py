@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fentry.dispatch.followed import Followed
-from fentry.dispatch.threads import ThreadFilter, check
 from fentry.errors import BadInput
 from fentry.process.proc import list_tids
+
+if TYPE_CHECKING:
+    from fentry.dispatch.followed import Followed
+    from fentry.dispatch.threads import ThreadFilter
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _TIMES = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -67,6 +69,8 @@ def thread_filter(
     follow: bool,
 ) -> ThreadFilter:
     """The threads that options choose, all if there are none. Raises BadInput."""
+    from fentry.dispatch.threads import ThreadFilter, check  # what only reads traces needs none
+
     wanted = ThreadFilter(_numbers(tids), _numbers(not_tids), names, follow)
     if pid is None and (wanted.tids or wanted.notrace_tids):
         raise BadInput(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -234,6 +235,7 @@ def _padded3() -> Values:
     return np.frombuffer(b"".join(texts), np.uint64)
 
 
+@cache
 def _hex4() -> Values:
     texts = [b"%04x" % number + bytes(4) for number in range(1 << 16)]
     return np.frombuffer(b"".join(texts), np.uint64)
@@ -297,14 +299,13 @@ def _chosen_numbers(numbers: NDArray[np.int64], form: bytes) -> Chosen:
     return Chosen(Strings([form % number for number in distinct.tolist()]), index)
 
 
-_HEX4 = _hex4()
 _16 = np.uint64(0xFFFF)
 
 
 def _hex(addresses: Values, before: bytes) -> list[Chosen | Computed]:
     def word(shift: int) -> Values:
-        upper = _HEX4[addresses >> np.uint64(shift + 16) & _16]
-        lower = _HEX4[addresses >> np.uint64(shift) & _16] << np.uint64(32)
+        upper = _hex4()[addresses >> np.uint64(shift + 16) & _16]
+        lower = _hex4()[addresses >> np.uint64(shift) & _16] << np.uint64(32)
         return np.asarray(upper | lower, np.uint64)
 
     label = Chosen(Strings([before]), np.zeros(len(addresses), np.intp))
