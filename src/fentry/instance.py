@@ -22,7 +22,7 @@ from fentry.region.layout import Kind
 from fentry.region.region import Region, Segment
 from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
 from fentry.ring.clock import ClockPair
-from fentry.ring.layout import CLOCK_NAMES, CLOCK_TSC, MODE_OVERWRITE
+from fentry.ring.layout import CLOCK_NAMES, CLOCK_TSC, HEADER_BYTES, MODE_OVERWRITE
 from fentry.ring.reader import Batch, Reader, Stats
 from fentry.trampolines.body import RecordBody, Traits
 from fentry.trampolines.record import has_sections
@@ -244,7 +244,9 @@ class Instance:
         return self._host.region.switches + region_layout.room_offset(self.number)
 
     def _begin(self, halt: Halt, segment: Segment) -> None:
-        if self.geometry.clock == CLOCK_TSC and not _may_read_clock(halt, segment.address):
+        # Not where the magic is: who dies here leaves a ring that is not formatted.
+        scratch = segment.address + HEADER_BYTES - 8
+        if self.geometry.clock == CLOCK_TSC and not _may_read_clock(halt, scratch):
             self._host.region.drop(halt.remote, [segment])
             raise BadInput(
                 f"process {self._host.target.pid} must not read the time stamp counter",

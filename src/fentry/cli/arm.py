@@ -17,6 +17,7 @@ from fentry.cli.options import (
 from fentry.dispatch.ops import Callback, Flags, Ops
 from fentry.dispatch.permanent import recorders_of
 from fentry.errors import LockError
+from fentry.process.guard import guard
 from fentry.process.target import Target
 from fentry.ring.clock import check_clock, sample
 from fentry.ring.layout import MODE_OVERWRITE
@@ -61,6 +62,7 @@ def arm(
         Callback.RECORD, patterns(wanted), patterns(unwanted), Flags.PERMANENT, threads=threads
     )
     check_clock()
+    guard().start()
     began = sample()
     _refuse_armed(pid)
     announce_attaching(pid, ())

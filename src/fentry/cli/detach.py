@@ -12,6 +12,7 @@ from fentry.dispatch.detach import Undone, undo
 from fentry.dispatch.followed import Ended, end_bearers
 from fentry.dispatch.permanent import refuse_permanent_in
 from fentry.errors import AttachError, FentryError, PatchError, RegionError, TargetGone
+from fentry.process.guard import guard
 from fentry.process.maps import read_maps
 from fentry.process.target import Target
 from fentry.region.inherited import identity_of_maker
@@ -26,6 +27,7 @@ def detach(pid: int, force: bool) -> None:
 
     Forked children that inherited the tracing (followed, or silent) are restored as well.
     """
+    guard().start()
     identity = identity_of_maker(pid)
     ended: list[Ended] = []
 

@@ -33,6 +33,7 @@ def export(form: str, path: str, output: str | None, force: bool, **chosen: Any)
         out = Path(output or default_output(path, form))
         _check(out, force)
         part = out.with_name(f"{out.name}.{os.getpid()}.part")
+        before = os.umask(0o077)  # as a trace: addresses and names are not for everybody
         try:
             write(form, Source(trace, symbols, tasks, selection), part)
             if force:
@@ -43,6 +44,7 @@ def export(form: str, path: str, output: str | None, force: bool, **chosen: Any)
                 f"cannot write {out}", cause=os.strerror(error.errno or 0).lower()
             ) from error
         finally:
+            os.umask(before)
             _remove(part)
         _report(trace, selection.shown, out, form)
 

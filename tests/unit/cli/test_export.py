@@ -50,6 +50,12 @@ def test_chrome_has_every_call_on_the_track_of_its_thread(tmp_path: Path) -> Non
     ]
 
 
+def test_an_export_is_for_its_owner_as_the_trace_is(tmp_path: Path) -> None:
+    assert run("chrome").exit_code == run("uftrace").exit_code == 0
+    assert (tmp_path / "trace.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "trace.uftrace").stat().st_mode & 0o777 == 0o700
+
+
 def test_only_chosen_events_are_written(tmp_path: Path) -> None:
     assert run("chrome", "-F", "main").stderr.startswith("1 of 3 events")
     assert run("chrome", "-o", "b", "--thread", "ba*").stderr.startswith("2 of 3 events to b ")
