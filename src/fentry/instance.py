@@ -14,6 +14,7 @@ from typing import Protocol
 from fentry.dispatch.controllers import record_body
 from fentry.dispatch.ops import Ops
 from fentry.errors import BadInput, RegionError, StopTimeout
+from fentry.process.remote import RemoteError
 from fentry.process.shared import SharedMemory
 from fentry.process.stub import Call
 from fentry.process.target import Halt, Target
@@ -261,9 +262,11 @@ class Instance:
 
 
 def _may_read_clock(halt: Halt, scratch: int) -> bool:
-    # Asked of one thread: the others have it from who made them. `scratch` is zero memory.
+    # Asked of one thread: the others have it from who made them. `scratch` is zero memory. A kernel
+    # that does not know the question cannot switch it off either.
     memory = halt.target.memory
-    halt.remote.run([Call(_NR_PRCTL, (_PR_GET_TSC, scratch), name="prctl")])
+    with suppress(RemoteError):
+        halt.remote.run([Call(_NR_PRCTL, (_PR_GET_TSC, scratch), name="prctl")])
     mode = memory.read_u64(scratch)
     memory.write_u64(scratch, 0)
     return mode != _PR_TSC_SIGSEGV

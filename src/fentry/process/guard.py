@@ -40,6 +40,7 @@ class Guard:
             return
         self._words = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
         reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
         own = os.getpid()
         with suppress(OSError):  # no more processes are allowed
             if not os.fork():
@@ -59,7 +60,9 @@ class Guard:
         self._depth += 1
         self._words[_SINCE] = time.monotonic_ns()
         if not self._words[_AWAKE]:
-            os.write(self._writer, b"!")
+            # Somebody may have killed or stopped the guard: the target matters more.
+            with suppress(OSError):
+                os.write(self._writer, b"!")
         try:
             yield
         finally:
@@ -103,7 +106,8 @@ def _look_after(words: memoryview, pid: int) -> bool:
         calm_s = 0.0 if since_ns else calm_s + _LOOK_S
         late = since_ns and time.monotonic_ns() - since_ns > _LONGEST_NS
         with suppress(TargetGone, ProcessLookupError):
-            if late and read_stat(pid).state == "T":
+            # Who is stopped changes no word: it is the same stop still.
+            if late and read_stat(pid).state == "T" and words[_SINCE] == since_ns:
                 words[_WOKEN] = 1
                 os.kill(pid, signal.SIGCONT)
     return True
