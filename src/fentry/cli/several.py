@@ -6,14 +6,20 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from types import FrameType
+from typing import Any
 
 import click
 
 from fentry.errors import BadInput, FentryError, TargetGone
 from fentry.process.proc import all_pids, command_of, read_stat, thread_name
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def named(name: str) -> list[int]:
@@ -63,32 +69,52 @@ def for_each(pids: Sequence[int], work: Callable[[int], int]) -> int:
 
     SIGINT, SIGTERM and SIGHUP go on to all of them, who end as each would alone.
     """
-    children: dict[int, int] = {}
-    waiting: list[int] = []
+    children: list[int] = []
+    received: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
-        waiting.append(number)
+        received.append(number)
         for child in children:
-            with suppress(ProcessLookupError):
-                os.kill(child, number)
+            os.kill(child, number)
 
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    before = {number: signal.signal(number, pass_on) for number in numbers}
+    before = {number: signal.signal(number, pass_on) for number in _ENDING}
     try:
         for pid in pids:
-            child = os.fork()
-            if not child:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-                _work(work, pid)
-            children[child] = pid
-            for missed in waiting:  # it came while there were fewer
-                os.kill(child, missed)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+            if not received:  # else it is to end before it has begun
+                children.append(_begin(work, pid, before))
+        codes = [_reap(children, child) for child in list(children)]
+    except BaseException:
+        pass_on(signal.SIGTERM, None)
+        for child in list(children):
+            _reap(children, child)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return next((abs(code) for code in codes if code), 0)
+    return next((code for code in codes if code), 0)
+
+
+def _begin(work: Callable[[int], int], pid: int, handlers: Mapping[signal.Signals, Handler]) -> int:
+    # A child that is at work. What is sent to it before its handlers are its own waits for them.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        child = os.fork()
+        if not child:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _work(work, pid)
+        return child
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _reap(children: list[int], child: int) -> int:
+    # Its exit code as a shell says it. Nobody signals it any more once its pid may be another's.
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    children.remove(child)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return 128 - code if code < 0 else code
 
 
 def _work(work: Callable[[int], int], pid: int) -> None:
