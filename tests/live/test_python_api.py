@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -526,3 +527,26 @@ def test_a_file_is_asked_as_a_live_trace_is(account: Account, server: Path) -> N
                 assert not trace.lost and len(trace) == 3
 
         account.run(controller)
+
+
+def test_a_command_is_let_go_by_the_thread_that_holds_it(account: Account) -> None:
+    program = str(build("turns.c"))
+
+    def controller() -> tuple[list[str], str, int]:
+        refused: list[str] = []
+
+        def elsewhere() -> None:
+            try:
+                session.wait()
+            except LockError as error:
+                refused.append(error.what)
+
+        with fentry.run([program]) as session:
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            return refused, session.wait(), session.exit_code()
+
+    refused, why, code = account.run(controller)
+    assert len(refused) == 1 and "is stopped by another thread of this process" in refused[0]
+    assert (why, code) == ("the process ended", 0)

@@ -206,11 +206,7 @@ class Target:
         not `bounded`, or of such a one, may last longer than the target's `max_stop_s`.
         """
         if self._held is not None:
-            if self._holder != threading.get_ident():
-                raise LockError(
-                    f"process {self.pid} is stopped by another thread of this process",
-                    cause="only the thread that stopped it may work on it",
-                )
+            self.refuse_other_thread()
             yield Halt(self, self._held, self._maps)
             return
         self.settle()
@@ -250,6 +246,15 @@ class Target:
                 self._note_end(stop)
                 if stop.has_stragglers:
                     self._stragglers.append(stop)
+
+    def refuse_other_thread(self) -> None:
+        """Raise LockError for a thread of ours that did not stop the target: the kernel would not
+        let it go for that one."""
+        if self._held is not None and self._holder != threading.get_ident():
+            raise LockError(
+                f"process {self.pid} is stopped by another thread of this process",
+                cause="only the thread that stopped it may let it go",
+            )
 
     def settle(self) -> None:
         """Let go threads that could not be stopped in time and have stopped since.

@@ -55,6 +55,7 @@ class Leaving:
         if self._is_over:
             return
         refuse_permanent(self._place.pid, self._known.ops.values(), "cannot detach")
+        self._place.target.refuse_other_thread()
         self._hold.close()
         self._place.silence()
         try:
@@ -71,6 +72,7 @@ class Leaving:
         if self._is_over or not permanent(ops.values()):
             self.detach()
             return
+        self._place.target.refuse_other_thread()
         self._hold.close()
         try:
             if self._place.target.is_alive() and not self._place.was_detached():

@@ -132,7 +132,9 @@ class Session:
     # 1. Beginning and end
 
     def release(self) -> None:
-        """Let a started command run (it is held so that its constructors are traced, too)."""
+        """Let a started command run (it is held so that its constructors are traced, too). Raises
+        LockError in another thread than that which started it."""
+        self.target.refuse_other_thread()
         self._hold.close()
         self._place.is_held = False
         self.target.stop_durations_ns.clear()

@@ -61,10 +61,9 @@ class Counting(Mapping[str, int]):
             self._unregister(session)
             self._counts = self._counted(session, functions)
             return
-        try:
-            session.close()
-        finally:
-            self._counts = self._counted(session, functions)
+        session.leave()  # where it fails nothing is closed, and it may be tried again
+        self._counts = self._counted(session, functions)
+        session.close()
 
     def _unregister(self, session: Session) -> None:
         # Of a target that is gone nothing is restored.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -26,6 +27,7 @@ _LONGEST_LOOK_S = 0.01
 _BUSY_FILL, _CALM_FILL = 0.25, 0.06
 # Moments of the clock and new threads: soon after the start, then more and more rarely.
 _FIRST_CHORES_S, _CHORES_S = 0.02, 0.5
+_MOST_THREADS = 1 << 16
 _LATEST_PAIRS = 64  # moments of the clock that the newest records lie between
 
 
@@ -96,6 +98,9 @@ class Reading:
         with self._lock:
             self.blocks.forget(until)
             del self._pairs[:-_LATEST_PAIRS]
+            if len(self._tasks) > _MOST_THREADS:  # most have ended: the next look names the others
+                self._tasks.clear()
+                self._names, self._threads = None, TasksSeen(by_records=False)
 
     @property
     def is_full(self) -> bool:
@@ -148,7 +153,8 @@ class Reading:
             elif fill < _CALM_FILL:
                 pause_s = min(pause_s * 1.5, _LONGEST_LOOK_S)
             if time.monotonic() >= next_chores:
-                self.look_around()
+                with suppress(OSError):  # no descriptor is left to look by: later, perhaps
+                    self.look_around()
                 chores_s = min(2 * chores_s, _CHORES_S)
                 next_chores = time.monotonic() + chores_s
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -47,6 +48,7 @@ class Stream(Generic[T]):
         self.late = 0
         self.why_ended = ""
         self._tables = tables
+        self._thread = threading.get_ident()
         self._unfold: Callable[[Table], Iterable[T]] = unfold
         self._at_end = at_end
         self._now: Iterator[T] = iter(())
@@ -80,8 +82,8 @@ class Stream(Generic[T]):
     def close(self) -> None:
         """End it. Safe to call again."""
         self._tables.close()
-        at_end, self._at_end = self._at_end, lambda: None
-        at_end()
+        self._at_end()  # where it fails it is there for the next time
+        self._at_end = lambda: None
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +97,7 @@ class Stream(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        # `for event in session.stream(): break` is to end as a generator would.
-        if not sys.is_finalizing():
+        # `for event in session.stream(): break` is to end as a generator would; but no other thread
+        # may stop the target, and that of a trace that reads collects garbage as well.
+        if not sys.is_finalizing() and threading.get_ident() == self._thread:
             self.close()

@@ -170,6 +170,8 @@ class Trace:
         # cannot be given back is unmapped when the session leaves.
         deadline, pause_s = time.monotonic() + _GIVE_BACK_S, _FIRST_PAUSE_S
         while not is_over(self.session):
+            if self.session.instances.get(instance.number) is not instance:
+                return True  # it had been when somebody interrupted the last time
             try:
                 self.session.remove_instance(instance)
                 return True
