@@ -21,6 +21,7 @@ from fentry.dispatch.ops import Ops
 from fentry.errors import (
     FentryError,
     LockError,
+    RegionError,
     StopTimeout,
     TargetGone,
     TraceFileError,
@@ -348,8 +349,12 @@ class Recording:
     # 3. The end
 
     def _write_rest(self) -> None:
-        for batch in self.session.consume(final=not self.session.goes_on):
-            self._write_batch(batch)
+        damage: RegionError | None = None
+        try:
+            for batch in self.session.consume(final=not self.session.goes_on):
+                self._write_batch(batch)
+        except RegionError as error:  # of one CPU: the others have names all the same
+            damage = error
         while self._name_some():
             continue
         self._chores()
@@ -361,6 +366,8 @@ class Recording:
             )
         for duration in self.session.target.stop_durations_ns:
             self._writer.write_event("stop", time.monotonic_ns(), duration_ns=duration)
+        if damage is not None:
+            raise damage
 
     def _count_unwritten(self) -> None:
         # What is left in the ring when the file could not take it.

@@ -122,6 +122,8 @@ def geometry_of(page: bytes, count: int) -> Geometry:
         or geometry.record_bytes not in (16, 24)
         or geometry.clock >= len(layout.CLOCK_NAMES)
         or geometry.capacity.bit_count() != 1
+        or geometry.capacity > _LARGEST_CAPACITY
+        or not 0 < geometry.nr_cpus < 1 << 16
         or geometry.segment_bytes > count
     ):
         raise ValueError("this is no ring of a known version")
@@ -183,7 +185,7 @@ class RingBuffer:
     def pairs(self) -> list[ClockPair]:
         """The moments that the header keeps, at most two."""
         kept = [ClockPair(*pair) for pair in self._header["pairs"][0].tolist()]
-        return sorted({pair for pair in kept if pair.tsc})
+        return sorted({pair for pair in kept if pair.tsc and max(pair) < 1 << 63})
 
     @property
     def _header(self) -> NDArray[np.void]:

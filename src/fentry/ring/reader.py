@@ -71,11 +71,17 @@ class Reader:
         `skip_incomplete` says that nobody will commit any more (proof: no thread is in a
         trampoline).  A batch counts as read when the next one is asked for.
         """
+        damage: RegionError | None = None
         for cpu in range(self._buffer.geometry.nr_cpus):
-            if self._overwrites:
-                yield from self._consume_overwritten(cpu)
-            else:
-                yield from self._consume_kept(cpu, skip_incomplete)
+            try:
+                if self._overwrites:
+                    yield from self._consume_overwritten(cpu)
+                else:
+                    yield from self._consume_kept(cpu, skip_incomplete)
+            except RegionError as error:  # the other CPUs' are whole
+                damage = damage or error
+        if damage is not None:
+            raise damage
 
     def held_back(self) -> bool:
         """Whether a reserved record holds back others behind it."""

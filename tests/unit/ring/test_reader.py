@@ -8,6 +8,7 @@ import pytest
 from fentry.errors import BadInput, RegionError
 from fentry.ring import layout
 from fentry.ring.buffer import Geometry, RingBuffer, read_geometry
+from fentry.ring.clock import ClockPair
 from fentry.ring.reader import Reader
 
 CAPACITY = 256
@@ -249,3 +250,32 @@ def test_header_that_cannot_be_true_is_refused(field: str) -> None:
 def test_absurd_buffer_size_is_refused(count: int) -> None:
     with pytest.raises(BadInput):
         Geometry.for_bytes(count, 2, 24)
+
+
+def test_damage_of_one_cpu_does_not_cost_the_others() -> None:
+    buffer = ring()
+    reader = Reader(buffer)
+    write(buffer, 1, 3)
+    buffer.lines["head"][0] = 1
+
+    found = []
+    with pytest.raises(RegionError, match="the ring of CPU 0 is damaged"):
+        for batch in reader.consume():
+            found += [(batch.cpu, int(time)) for time in batch.records["time"]]
+    assert found == [(1, 256), (1, 257), (1, 258)]
+
+
+def test_moments_that_no_clock_shows_are_not_taken_from_a_header() -> None:
+    buffer = ring()
+    buffer.write_pairs([ClockPair(5, 6, 7), ClockPair(8, 9, 10)])
+    assert buffer.pairs == [(5, 6, 7), (8, 9, 10)]
+    buffer.memory.bytes[104 + 8 : 104 + 16] = 0xFF  # monotonic_ns of the first
+    assert buffer.pairs == [(8, 9, 10)]
+
+
+@pytest.mark.parametrize(("offset", "value"), [(20, 0), (20, 1 << 16), (24, 1 << 40)])
+def test_a_ring_of_no_possible_size_is_none(offset: int, value: int) -> None:
+    buffer = ring()
+    buffer.memory.bytes[offset : offset + 8] = list(value.to_bytes(8, "little"))
+    with pytest.raises(ValueError, match="no ring of a known version"):
+        read_geometry(buffer.memory)
