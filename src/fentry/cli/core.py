@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from fentry.formats.symbol_names import printable
 from fentry.process.core_file import CoreFile
 from fentry.snapshot import write_snapshot
 from fentry.snapshot.core import CoreSource
@@ -15,5 +16,6 @@ def recover_from(path: str, out: str | int) -> None:
     with CoreFile(path) as core:
         found = write_snapshot(CoreSource(core), out)
     for line in found.unnamed:
-        click.echo(f"no names of {line}", err=True)
+        shown = printable(line.encode("utf-8", "replace")).decode()
+        click.echo(f"no names of {shown}", err=True)
     click.echo(f"{found.events} events of process {core.pid} in {path}", err=True)

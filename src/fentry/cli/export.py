@@ -36,6 +36,7 @@ def export(form: str, path: str, output: str | None, force: bool, **chosen: Any)
         before = os.umask(0o077)  # as a trace: addresses and names are not for everybody
         try:
             write(form, Source(trace, symbols, tasks, selection), part)
+            _check(out, force)  # it may have come meanwhile
             if force:
                 _remove(out)
             part.rename(out)
@@ -56,8 +57,31 @@ def default_output(path: str, form: str) -> str:
 
 
 def _check(out: Path, force: bool) -> None:
-    if out.exists() and not force:
+    if out.name in ("", ".."):
+        raise BadInput(f"{out} is no name for a file", remedy="another name with -o")
+    if not os.path.lexists(out):
+        return
+    if not force:
         raise BadInput(f"{out} exists", remedy="another name with -o, or --force")
+    if out.is_dir() and not out.is_symlink() and not _is_export(out):
+        raise BadInput(
+            f"{out} is a folder that no export made",
+            cause="with --force all that is in it would go",
+            remedy="another name with -o",
+        )
+
+
+def _is_export(folder: Path) -> bool:
+    # A folder of CTF or uftrace, by how their first files begin.
+    return _begins(folder / "metadata", b"/* CTF") or _begins(folder / "info", b"Ftrace!")
+
+
+def _begins(path: Path, start: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError:
+        return False
 
 
 def _remove(path: Path) -> None:

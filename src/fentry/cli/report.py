@@ -206,7 +206,7 @@ def _report_damage(trace: Trace) -> None:
 
 def _report_totals(trace: Trace, shown: int) -> None:
     losses = trace.losses
-    parts = [f"{shown} of {trace.records} events (clock {trace.meta.clock})"]
+    parts = [f"{shown} of {trace.records} events (clock {_printed(trace.meta.clock)})"]
     parts.append(f"{sum(cpu.dropped_events for cpu in losses)} dropped")
     for count, word in (
         (sum(cpu.overrun for cpu in losses), "overrun"),
@@ -230,7 +230,7 @@ def _report_totals(trace: Trace, shown: int) -> None:
         if event.get("kind") == "modules":
             click.echo(_gap_of(event), err=True)
         if event.get("kind") == "full":
-            unwritten = event.get("unwritten_records")
+            unwritten = _printed(str(event.get("unwritten_records")))
             click.echo(f"{unwritten} more were recorded than --max-size has room for", err=True)
     for line in _children_of(trace.events):
         click.echo(line, err=True)
@@ -240,7 +240,7 @@ def _children_of(events: Sequence[dict[str, Json]]) -> list[str]:
     # Forked children that were seen, and what a child ran that is not in the trace any more.
     def told(kind: str) -> list[tuple[str, str]]:
         found = [event for event in events if event.get("kind") == kind]
-        return [(str(e.get("pid")), _printed(str(e.get("name")))) for e in found]
+        return [(_printed(str(e.get("pid"))), _printed(str(e.get("name")))) for e in found]
 
     lines = []
     if forked := told("fork"):
@@ -262,8 +262,10 @@ def _gap_of(event: dict[str, Json]) -> str:
     numbers = [value for value in times if isinstance(value, int)]
     names = [os.path.basename(str(path)) for path in loaded] if isinstance(loaded, list) else []
     shown = _printed(", ".join(names))
-    late = f" up to {(numbers[0] - numbers[1]) / 1e6:.0f} ms after it" if len(numbers) == 2 else ""
-    return f"{shown} loaded meanwhile: {functions} functions traced from{late}"
+    late = ""
+    if len(numbers) == 2:
+        late = f" up to {(numbers[0] - numbers[1]) // 1_000_000} ms after it"
+    return f"{shown} loaded meanwhile: {_printed(str(functions))} functions traced from{late}"
 
 
 def _printed(text: str) -> str:

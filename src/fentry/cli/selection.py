@@ -22,6 +22,7 @@ from fentry.symbols.patterns import parse
 input_option = click.option(
     "-i", "--input", "path", default="trace.fentry", show_default=True, help="Trace file, or -."
 )
+_LONGEST_S = 1e9  # 30 years after boot
 _NEVER = 1 << 63
 _OPTIONS = (
     click.option(
@@ -173,4 +174,6 @@ def _bounds(events: Events) -> tuple[int, int]:
 
 
 def _nanoseconds(seconds: float | None) -> int | None:
+    if seconds is not None and not abs(seconds) < _LONGEST_S:
+        raise BadInput(f"{seconds} is no time", remedy="seconds, as the report prints them")
     return None if seconds is None else round(seconds * 1e9)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -39,8 +40,8 @@ def symfile(pid: int, output: str | None, perf: bool) -> None:
         region = Region.open(target.memory, read_maps(pid))
         if region is None:
             raise BadInput(f"process {pid} is not traced", remedy=f"fentry record -p {pid} -F GLOB")
-        pieces = sorted(_pieces(target, region), key=lambda one: one.address)
         segments = [(s.address, s.bytes) for s in region.of_kind(Kind.CODE)]
+        pieces = sorted(_pieces(target, region, segments), key=lambda one: one.address)
     if perf:
         path = Path(output or f"/tmp/perf-{read_status(pid).ns_pid}.map")
         _write(path, perf_map(pieces).encode())
@@ -53,17 +54,34 @@ def symfile(pid: int, output: str | None, perf: bool) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # Never through a link: perf looks for its map where everybody may make one.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o644), "wb") as file:
+    # Never through a link, and not over what somebody else keeps there: a JIT has a map of its own
+    # where perf looks for it, and everybody may make files there.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "rb+") as file:
+        found = os.fstat(file.fileno())
+        is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if not is_ours or not _is_made_here(file.read()):
+            raise BadInput(
+                f"{path} exists and is not of fentry",
+                cause="a program that makes code may keep its map there",
+                remedy="another file with -o",
+            )
+        file.seek(0)
+        file.truncate()
         file.write(content)
 
 
-def _pieces(target: Target, region: Region) -> Iterator[Piece]:
-    code = [(s.address, s.end) for s in region.of_kind(Kind.CODE)]
+def _is_made_here(content: bytes) -> bool:
+    if content.startswith(b"\x7fELF"):
+        return b"fentry_" in content
+    return all(b" fentry_" in line for line in content.splitlines())
 
+
+def _pieces(target: Target, region: Region, segments: Sequence[tuple[int, int]]) -> Iterator[Piece]:
     def is_code(address: int, size: int) -> bool:
-        return any(start <= address and address + size <= end for start, end in code)
+        return any(
+            start <= address and address + size <= start + count for start, count in segments
+        )
 
     for address, size, name in _trampolines(region):
         if is_code(address, size):

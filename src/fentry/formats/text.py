@@ -82,7 +82,11 @@ def function_header(*, entries: int, written: int, nr_cpus: int, clock: str = "t
     """
     counts = f"# entries-in-buffer/entries-written: {entries}/{written}   #P:{nr_cpus}"
     lines = [counts, f"# clock: {clock} ({_COUNTED})"] if clock != "tsc" else [counts]
-    return b"# tracer: function\n#\n" + "\n".join([*lines, "#", ""]).encode() + _LEGEND
+    return (
+        b"# tracer: function\n#\n"
+        + "\n".join([*lines, "#", ""]).encode("utf-8", "replace")
+        + _LEGEND
+    )
 
 
 class FunctionText:

@@ -107,9 +107,11 @@ def encode_json(value: Json) -> bytes:
 
 
 def decode_json_object(payload: bytes) -> dict[str, Json]:
-    """The object in `payload`; ValueError for anything else, deep nesting included."""
+    """The object in `payload`; ValueError for anything else, deep nesting included, and for texts
+    that cannot be what they were made of: file names with bytes that are no UTF-8."""
     try:
         value = json.loads(payload)
+        json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):

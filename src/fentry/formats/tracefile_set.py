@@ -55,6 +55,12 @@ class TraceSet:
             recording = newest.meta.recording
         while recording and (file := numbered(paths[0], len(paths))).exists():
             with TraceReader(file) as part:
+                if not part.meta.recording and part.damage:
+                    raise TraceFileError(
+                        f"cannot read {file}",
+                        cause="what recording it is of is in a part of it that is damaged",
+                        remedy="-i for each of the others, and for it alone",
+                    )
                 if part.meta.recording != recording:
                     break
             paths.append(file)

@@ -72,12 +72,12 @@ class CoreFile:
         self.files: list[MappedFile] = []
         try:
             self._parse()
-        except (struct.error, ValueError, IndexError) as error:
-            self._map.close()
-            raise BadInput(f"{path} is damaged", cause=str(error)) from error
         except BadInput:
             self._map.close()
             raise
+        except (struct.error, ValueError, IndexError) as error:
+            self._map.close()
+            raise BadInput(f"{path} is damaged", cause=str(error)) from error
 
     def close(self) -> None:
         """Unmap the file."""
@@ -149,6 +149,8 @@ class CoreFile:
         programs, sections, size, count = header[5], header[6], header[9], header[10]
         if count == _MANY_HEADERS:
             count = _SHDR.unpack_from(self._map, sections)[7]
+        if count and size != _PHDR.size:
+            raise BadInput(f"{self.path} is damaged", cause=f"program headers of {size} bytes")
         pieces, notes = [], []
         for number in range(count):
             row = _PHDR.unpack_from(self._map, programs + number * size)

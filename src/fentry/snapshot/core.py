@@ -8,6 +8,7 @@ they are the same still.
 from __future__ import annotations
 
 import os
+import stat
 from typing import cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from fentry.symbols.elf_file import PT_NOTE
 from fentry.symbols.module import Module, module_of_file, open_image
 
 _PAGE = 4096
+_USER_END = 1 << 47
 
 
 class CoreSource:
@@ -97,15 +99,23 @@ def _modules(core: CoreFile) -> tuple[list[Module], list[str]]:
     modules: list[Module] = []
     unnamed: list[str] = []
     for first in core.files:
+        if not first.start < first.end <= _USER_END:
+            continue
         if first.offset or core.read_some(first.start, 4) not in (b"\x7fELF", b""):
             continue
         if first.path.startswith("/memfd:fentry-") or any(m.base == first.start for m in modules):
             continue
         try:
-            modules.append(_module(core, first))
+            image = _image_of(first)
         except (FentryError, OSError) as error:
             if core.read_some(first.start, 4) == b"\x7fELF":
                 unnamed.append(f"{first.path}: {_cause(error)}")
+            continue
+        bias = first.start - image.low
+        if _is_the_same(core, image, bias):
+            modules.append(_moved(image, first, bias))
+        else:
+            unnamed.append(f"{first.path}: another file lies there now, or the core does not tell")
     return sorted(modules, key=lambda module: module.base), unnamed
 
 
@@ -113,12 +123,15 @@ def _cause(error: FentryError | OSError) -> str:
     return error.what if isinstance(error, FentryError) else os.strerror(error.errno or 0).lower()
 
 
-def _module(core: CoreFile, first: MappedFile) -> Module:
-    # The file as it is now, moved to where the process had it.
-    image = open_image(first.path)
-    bias = first.start - image.low
-    if not _is_the_same(core, image, bias):
-        raise BadInput("another file lies there now")
+def _image_of(first: MappedFile) -> ElfImage:
+    # The file as it is now.
+    if not stat.S_ISREG(os.stat(first.path).st_mode):
+        raise BadInput("it is no file")
+    return open_image(first.path)
+
+
+def _moved(image: ElfImage, first: MappedFile, bias: int) -> Module:
+    # As a module where the process had it.
     here = module_of_file(first.path, image)
     return Module(
         here.path, here.name, here.short, first.start, bias,
@@ -127,11 +140,14 @@ def _module(core: CoreFile, first: MappedFile) -> Module:
 
 
 def _is_the_same(core: CoreFile, image: ElfImage, bias: int) -> bool:
-    # Headers and notes (the build id), as far as the core has them: cores hold the first page.
+    # Headers and notes (the build id), as far as the core has them: most hold the first page. One
+    # that has none of it tells nothing.
+    seen = False
     parts = [(image.low, 64 + 56 * len(image.segments))]
     parts += [(s.vaddr, s.file_size) for s in image.segments if s.type == PT_NOTE]
     for vaddr, size in parts:
         found = core.read_some(vaddr + bias, size)
         if image.read(vaddr, len(found)) != found:
             return False
-    return True
+        seen |= bool(found)
+    return seen

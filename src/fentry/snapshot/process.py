@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fentry.errors import BadInput, TargetGone
+from fentry.errors import BadInput
 from fentry.events.clock import ClockPair
+from fentry.formats.tasks_seen import TasksSeen
 from fentry.formats.tracefile_payloads import Task
 from fentry.process.maps import read_maps
-from fentry.process.proc import command_of, list_tids, living, read_status, thread_name
+from fentry.process.proc import command_of, living
 from fentry.process.target import Target
 from fentry.region.region import Region
 from fentry.ring.buffer import RingBuffer, RingMemory
@@ -40,6 +40,9 @@ class ProcessSource:
 
     def ring(self, address: int, count: int) -> RingMemory | None:
         """As Source.ring; a part is copied after its head."""
+        maps = read_maps(self.pid)
+        if not any(one.start <= address and address + count <= one.end for one in maps):
+            return None  # the target has written over the registry
         return _Copy(self._target, address, count)
 
     def heads(self, ring: RingBuffer, address: int) -> NDArray[np.uint64]:
@@ -56,23 +59,11 @@ class ProcessSource:
 
     def tasks(self) -> list[Task]:
         """As Source.tasks: the names of this moment."""
-        now = time.monotonic_ns()
-        found = []
-        for tid in list_tids(self.pid):
-            if name := thread_name(self.pid, tid):
-                found.append(Task(self._own_tid(tid), name.encode(), now))
-        return found
+        return TasksSeen(by_records=False).look(self.pid)
 
     def now(self) -> ClockPair | None:
         """As Source.now."""
         return ClockPair(*sample())
-
-    def _own_tid(self, tid: int) -> int:
-        # As records carry it: in the pid namespace of the target.
-        try:
-            return read_status(self.pid, tid).ns_pid
-        except TargetGone:
-            return tid
 
 
 class _Copy:

@@ -119,7 +119,12 @@ def _ring(source: Source, instance: str) -> tuple[RingBuffer, Rows]:
     if not rings:
         name = f" named {instance!r}" if instance else ""
         raise BadInput(f"{source.name} holds no ring{name}", cause="nothing was recorded there")
-    return max(rings, key=lambda one: int(one[0].lines["head"].sum()))
+    return max(rings, key=lambda one: _taken(one[0]))
+
+
+def _taken(ring: RingBuffer) -> int:
+    # Records that it has ever had: positions begin at the capacity.
+    return int((ring.lines["head"] - np.uint64(ring.geometry.capacity)).sum())
 
 
 def _open_ring(source: Source, row: Rows) -> RingBuffer | None:

@@ -46,7 +46,7 @@ def frame_rows(code: bytes) -> list[Row]:
         if instruction.is_invalid:
             continue
         after = _after(row, instruction)
-        if after is None:
+        if after is None or after.distance < 0:  # what a target may have written over it is no code
             continue
         target = branch_target(instruction)
         if target is not None and instruction.flow_control != FlowControl.CALL:

@@ -107,3 +107,24 @@ def test_files_and_folders_are_named_by_their_format(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {
         "trace.fentry", "trace.dat", "trace.uftrace",
     }  # fmt: skip
+
+
+def test_a_folder_that_no_export_made_is_kept(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "results").write_text("of years")
+
+    result = run("uftrace", "-o", "mine", "--force")
+    assert "mine is a folder that no export made" in str(result.exception)
+    assert (mine / "results").read_text() == "of years"
+    for name in (".", "..", "/"):
+        assert "is no name for a file" in str(run("chrome", "-o", name, "--force").exception)
+    assert run("uftrace", "-o", "ours").exit_code == 0
+    assert run("uftrace", "-o", "ours", "--force").exit_code == 0
+    assert run("ctf", "-o", "ours", "--force").exit_code == 0
+    assert run("ctf", "-o", "ours", "--force").exit_code == 0
+
+
+def test_times_that_are_none_are_refused() -> None:
+    for word in ("inf", "nan", "-inf"):
+        assert "is no time" in str(run("chrome", "--since", word).exception)

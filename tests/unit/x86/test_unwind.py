@@ -60,3 +60,7 @@ def test_where_rsp_becomes_anything_nothing_is_claimed() -> None:
     )
 
     assert frame_rows(code) == [Row(0, 7, 8)]
+
+
+def test_code_that_takes_more_than_it_has_is_followed_no_further() -> None:
+    assert frame_rows(bytes.fromhex("5b5b5b90")) == [Row(0, 7, 8), Row(1, 7, 0)]
